@@ -1,0 +1,13 @@
+export OMP_NUM_THREADS ?= 1
+.PHONY: export test clean readme check
+
+export:          # notebooks -> tamers/*.py
+	nbdev_export
+clean:           # take noise out of the notebooks before a commit
+	nbdev_clean
+readme:          # nbs/index.ipynb -> README.md and docs/figures
+	python tools/readme.py
+test:            # everything CI runs
+	python -m pytest -n auto
+check: export clean readme test   # before a commit; fails if a step changed what is committed
+	git diff --exit-code

@@ -1,0 +1,167 @@
+"The demo corpus and the demo encoders: the same bytes everywhere, MELD's layout, and as ambiguous as claimed."
+import csv, hashlib, json, os, re, subprocess, sys
+from pathlib import Path
+import numpy as np
+import pytest
+import soundfile as sf
+from tamers import demo
+from tamers.core import EMOTIONS, SPLITS, TamersError
+from tamers.voice import VOICES
+
+# What every machine must make, because the checkpoint that ships was trained on it. A change here needs a new DEMO_VERSION.
+VERSION, DIGESTS = '1', {}
+BUILD = 'from tamers.demo import *; print(demo_corpus()); print(demo_encoder("audio")); print(demo_encoder("text"))'
+
+
+def digest(paths):
+    "One hash of the content of several files."
+    h = hashlib.sha256()
+    for p in paths: h.update(hashlib.sha256(Path(p).read_bytes()).digest())
+    return h.hexdigest()[:16]
+
+
+def weights_digest(folder):
+    "A hash of the weights alone: file headers and configurations differ between versions of transformers."
+    from safetensors.numpy import load_file
+    tensors = load_file(folder/'model.safetensors')
+    return hashlib.sha256(b''.join(sorted(hashlib.sha256(np.ascontiguousarray(t)).digest() for t in tensors.values()))).hexdigest()[:16]
+
+
+def tokenizer_digest(folder):
+    "A hash of the vocabulary and the merges."
+    model = json.loads((folder/'tokenizer.json').read_text())['model']
+    return hashlib.sha256(json.dumps([model['vocab'], model['merges']], sort_keys=True).encode()).hexdigest()[:16]
+
+
+@pytest.fixture(scope='module')
+def caches(tmp_path_factory):
+    "Two caches, each filled by a process of its own."
+    folders = [tmp_path_factory.mktemp(f'cache{i}') for i in range(2)]
+    jobs = [subprocess.Popen([sys.executable, '-c', BUILD], env=dict(os.environ, TAMERS_CACHE=str(f)), stdout=subprocess.DEVNULL) for f in folders]
+    assert [j.wait() for j in jobs] == [0, 0]
+    return folders
+
+
+@pytest.fixture
+def cache(caches, monkeypatch):
+    monkeypatch.setenv('TAMERS_CACHE', str(caches[0]))
+    return caches[0]
+
+
+def read(root, split):
+    with open(root/f'{split}_sent_emo.csv', encoding='utf-8', newline='') as f: return list(csv.DictReader(f))
+
+
+def test_two_builds_are_identical(caches):
+    files = [{p.relative_to(f): digest([p]) for p in f.rglob('*') if p.is_file()} for f in caches]
+    assert len(files[0]) > sum(map(sum, demo.COUNTS.values())) and files[0] == files[1]
+
+
+def test_every_machine_makes_the_same(cache):
+    root = demo.demo_corpus()
+    found = dict(rows=digest(root/f'{s}_sent_emo.csv' for s in SPLITS), clips=digest(sorted(root.rglob('*.wav'))),
+                 **{f'{k} weights': weights_digest(demo.demo_encoder(k)) for k in ('audio', 'text')},
+                 tokenizer=tokenizer_digest(demo.demo_encoder('text')))
+    assert demo.DEMO_VERSION == VERSION and found == DIGESTS
+
+
+def test_layout_is_melds(cache):
+    root = demo.demo_corpus()
+    raw = (root/'dev_sent_emo.csv').read_bytes()
+    assert raw.startswith(b'Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\r\n')
+    assert raw.count(b'\n') == raw.count(b'\r\n') == 1 + sum(demo.COUNTS['dev'])
+    for split in SPLITS:
+        rows = read(root, split)
+        names = [f"dia{r['Dialogue_ID']}_utt{r['Utterance_ID']}.wav" for r in rows]
+        assert len(set(names)) == len(names) and set(names) == {p.name for p in (root/split).iterdir()}
+        assert tuple(sum(r['Emotion'] == e for r in rows) for e in EMOTIONS) == demo.COUNTS[split]
+        turns = [[r for r in rows if r['Dialogue_ID'] == d] for d in {r['Dialogue_ID'] for r in rows}]
+        assert all(5 <= len(t) <= 10 and 2 <= len({r['Speaker'] for r in t}) <= 3 for t in turns)
+        assert {r['Speaker'] for r in rows} == set(VOICES[split])
+    assert min(demo.COUNTS['dev']) >= 25 and min(demo.COUNTS['test']) >= 25
+
+
+def test_clips_are_16_khz_mono_and_as_long_as_the_times_say(cache):
+    root = demo.demo_corpus()
+    seconds = lambda s: sum(float(x)*k for x, k in zip(re.fullmatch(r'(\d\d):(\d\d):(\d\d),(\d{3})', s).groups(), (3600, 60, 1, .001)))
+    for r in read(root, 'test'):
+        wave, rate = sf.read(root/'test'/f"dia{r['Dialogue_ID']}_utt{r['Utterance_ID']}.wav", dtype='float32')
+        assert rate == 16_000 and wave.ndim == 1 and .3 < len(wave)/rate < 5.12
+        assert abs(seconds(r['EndTime']) - seconds(r['StartTime']) - len(wave)/rate) < .0011
+        assert .001 < np.sqrt(np.mean(wave**2)) < .5 and np.mean(np.abs(wave) > .999) < .001
+    assert sf.info(root/'test'/'dia0_utt0.wav').subtype == 'PCM_16'
+
+
+def test_most_transcripts_leave_the_emotion_open(cache):
+    slot = lambda m: '(?:' + '|'.join(map(re.escape, demo.SLOTS[m[1]])) + ')'
+    opener = '(?:' + '|'.join(map(re.escape, demo.SLOTS['opener'])) + ')'
+    pattern = {names: re.compile('|'.join(opener + re.sub(r'\\\{(\w+)\\\}', slot, re.escape(t)) for t in templates), re.I)
+               for names, templates in demo.GROUPS.items()}
+    kinds = [[names for names, p in pattern.items() if p.fullmatch(r['Utterance']) and r['Emotion'] in names]
+             for s in SPLITS for r in read(demo.demo_corpus(), s)]
+    assert all(kinds)  # every row is a line that its emotion may say
+    assert .62 < np.mean([len(k[0]) > 1 for k in kinds]) < .78
+    assert .04 < np.mean([len(k[0]) == len(EMOTIONS) for k in kinds]) < .12
+
+
+def test_voices_are_disjoint():
+    names = [set(VOICES[s]) for s in SPLITS]
+    assert len(set.union(*names)) == sum(map(len, names)) == 20
+
+
+def test_encoders_load_with_transformers(cache):
+    import torch
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoTokenizer
+    for kind, pooling in (('audio', 'bands'), ('text', 'mean')):
+        folder = demo.demo_encoder(kind)
+        model, report = AutoModel.from_pretrained(folder, output_loading_info=True)
+        assert not any(report[k] for k in ('missing_keys', 'unexpected_keys', 'mismatched_keys'))
+        assert AutoConfig.from_pretrained(folder).tamers_pooling == pooling
+        assert 'untrained' in (folder/'README.md').read_text() and json.loads((folder/'config.json').read_text())['model_type']
+        assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert AutoFeatureExtractor.from_pretrained(demo.demo_encoder('audio')).max_length == 512
+    tokenizer = AutoTokenizer.from_pretrained(demo.demo_encoder('text'))
+    assert tokenizer.eos_token == '<|endoftext|>' and tokenizer.model_max_length == 256
+    text = "I can\u2019t believe it\u2026 \U0001f600 okay?"
+    assert tokenizer.decode(tokenizer(text)['input_ids']) == text
+    assert tokenizer('my brother')['input_ids'] == tokenizer.backend_tokenizer.encode('my brother').ids
+
+
+def test_making_an_encoder_leaves_torchs_random_numbers_alone(tmp_path, monkeypatch):
+    import torch
+    monkeypatch.setenv('TAMERS_CACHE', str(tmp_path))
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    demo.demo_encoder('audio')
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_unknown_encoder():
+    with pytest.raises(TamersError, match="demo encoder 'txt': must be 'audio' or 'text'. Did you mean 'text'?"): demo.demo_encoder('txt')
+
+
+def test_a_failed_build_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv('TAMERS_CACHE', str(tmp_path))
+    def half(folder):
+        folder.mkdir()
+        (folder/'half').touch()
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): demo.built('x', half)
+    assert list((tmp_path/'demo').iterdir()) == []
+
+
+def test_the_slower_of_two_builds_takes_the_other_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv('TAMERS_CACHE', str(tmp_path))
+    def overtaken(folder):
+        folder.mkdir()
+        (folder/'who').write_text('late')
+        (tmp_path/'demo'/'x').mkdir()
+        (tmp_path/'demo'/'x'/'who').write_text('first')
+    assert (demo.built('x', overtaken)/'who').read_text() == 'first'
+    assert [p.name for p in (tmp_path/'demo').iterdir()] == ['x']
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path/'file').touch()
+    monkeypatch.setenv('TAMERS_CACHE', str(tmp_path/'file'))
+    with pytest.raises(TamersError, match='cannot be written .* set TAMERS_CACHE'): demo.demo_corpus()
