@@ -39,14 +39,23 @@ def _named(
     except (soundfile.SoundFileError, av.FFmpegError, OSError, ValueError) as e:
         raise TamersError(f'{path}: cannot be decoded as audio ({e}); convert it to wav or flac, or leave the row out') from e
 
-# %% ../nbs/02_audio.ipynb #284c5087
+# %% ../nbs/02_audio.ipynb #d35b3c89
+@contextmanager
+def _open_soundfile(
+    path: str | Path,         # a file with an ending in `SOUNDFILE`
+):
+    "Open with libsndfile, by content alone if an AppleDouble file lies beside `path`."
+    _check_riff(path)
+    fork = Path(path).with_name(f'._{Path(path).name}')
+    with open(path, 'rb') as file, soundfile.SoundFile(file if fork.exists() else path) as f: yield f
+
+# %% ../nbs/02_audio.ipynb #b72157f5
 def _read_soundfile(
     path: str | Path,         # a file with an ending in `SOUNDFILE`
     seconds: float | None,    # decode no more than this
 ):                            # (N,) mean of the channels, its rate in Hz, the seconds its header promises
     "Decode with libsndfile."
-    _check_riff(path)
-    with soundfile.SoundFile(path) as f:
+    with _open_soundfile(path) as f:
         if f.frames >= UNKNOWN: return _read_av(path, seconds)
         frames = -1 if seconds is None else int(seconds * f.samplerate)
         wave = f.read(frames, dtype='float32', always_2d=True).mean(1)
@@ -127,12 +136,10 @@ def probe(
     _check_length(path, round(seconds * SAMPLE_RATE))
     return seconds
 
-# %% ../nbs/02_audio.ipynb #2422d53f
+# %% ../nbs/02_audio.ipynb #f08d4693
 def _header_soundfile(path):
     "Seconds of a file that libsndfile reads; None when its header does not say."
-    _check_riff(path)
-    info = soundfile.info(path)
-    return None if info.frames >= UNKNOWN else info.frames / info.samplerate
+    with _open_soundfile(path) as f: return None if f.frames >= UNKNOWN else f.frames / f.samplerate
 
 # %% ../nbs/02_audio.ipynb #03fb7e13
 def _header_av(path):

@@ -53,23 +53,23 @@ class EncoderOptions:
     store: bool = opt(True, 'encode once and keep the embeddings; --no-store encodes in every step')
     store_path: Optional[str] = opt(None, 'folder of the embedding store; none: store/ in the cache folder')
 
-# %% ../nbs/01_config.ipynb #1808f748
+# %% ../nbs/01_config.ipynb #6de8a9dc
 @dataclass(kw_only=True)
 class ModelOptions:
     "model and loss"
     modality: Literal['both', 'audio', 'text'] = opt('both', 'train on both modalities or on one alone')
     fusion_shared_dim: int = opt(256, 'dimensions of the shared space', ge=1)
-    fusion_dropout: float = opt(0.2, 'dropout in the classifier', ge=0, lt=1)
+    fusion_dropout: float = opt(0.5, 'dropout of the inputs and in the classifier', ge=0, lt=1)
     fusion_hidden_mult: float = opt(1.0, 'hidden width of the classifier, times its input width', gt=0)
     fusion_classifier_depth: int = opt(1, 'hidden layers of the classifier; 0: a linear one', ge=0)
     contrastive_weight: float = opt(1.0, 'weight of the contrastive loss; 0 turns it off', ge=0)
     class_weight_gamma: float = opt(0.0, 'class weights = inverse frequency to this power, of mean 1; 0: none', ge=0)
 
-# %% ../nbs/01_config.ipynb #38c8ea56
+# %% ../nbs/01_config.ipynb #e4e0d17d
 @dataclass(kw_only=True)
 class OptimOptions:
     "optimisation"
-    epochs: int = opt(20, 'passes over the training split', ge=1)
+    epochs: int = opt(30, 'passes over the training split', ge=1)
     batch_size: int = opt(64, 'utterances in a batch (of each process)', ge=2)
     grad_accum_steps: int = opt(1, 'batches that make one optimizer step, contrasted as one large batch', ge=1)
     lr: float = opt(5e-4, 'learning rate', gt=0)

@@ -63,7 +63,7 @@ class FusionOutput:
     z_t: torch.Tensor     # text in the shared space (B, shared_dim), unit length; zeros without text
     logits: torch.Tensor  # scores of the classes (B, n_classes)
 
-# %% ../nbs/11_fusion.ipynb #39993fba
+# %% ../nbs/11_fusion.ipynb #bb9fe7f2
 class FusionModel(nn.Module):
     "Project audio and text embeddings to a shared space and classify the emotion from both."
     def __init__(self, *,
@@ -71,20 +71,22 @@ class FusionModel(nn.Module):
         text_dim: int | None,      # D of the text embedding; None: a model of audio alone
         n_classes: int = len(EMOTIONS),
         shared_dim: int = 256,     # dimensions of the shared space
-        dropout: float = 0.2,
+        dropout: float = 0.5,      # share of inputs and of hidden units left out in training
         hidden_mult: float = 1.0,  # hidden width of the classifier, times 2*shared_dim
         classifier_depth: int = 1, # hidden layers of the classifier
     ):
         super().__init__()
         if audio_dim: self.audio_input, self.audio_projection = Standardise(audio_dim), nn.Linear(audio_dim, shared_dim)
         if text_dim: self.text_input, self.text_projection = Standardise(text_dim), nn.Linear(text_dim, shared_dim)
+        self.dropout = nn.Dropout(dropout)
         self.classifier = classifier(2*shared_dim, n_classes, classifier_depth, hidden_mult, dropout)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def project(self, x, kind):
         "Embeddings (B, D) of a modality in the shared space (B, shared_dim)."
         if not hasattr(self, f'{kind}_projection'): raise TamersError(f'this model was trained without {kind}')
-        return F.normalize(getattr(self, f'{kind}_projection')(getattr(self, f'{kind}_input')(x)).float(), dim=-1)
+        x = self.dropout(getattr(self, f'{kind}_input')(x))
+        return F.normalize(getattr(self, f'{kind}_projection')(x).float(), dim=-1)
 
     def forward(self,
         audio: torch.Tensor | None, # (B, audio_dim)

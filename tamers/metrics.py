@@ -13,7 +13,8 @@ from .core import EMOTIONS, TamersError
 # %% auto #0
 __all__ = ['TIE', 'scores_from_confusion', 'to_numpy', 'check_predictions', 'classification_metrics', 'check_pairs',
            'count_better_and_tied', 'summarise_ranks', 'retrieval_metrics', 'alignment_uniformity', 'modality_gap',
-           'neighbour_agreement', 'group_confusions', 'confidence_interval']
+           'neighbour_agreement', 'group_confusions', 'resample_confusions', 'confidence_interval', 'class_intervals',
+           'reliability', 'expected_calibration_error']
 
 # %% ../nbs/13_metrics.ipynb #b78eaf63
 def scores_from_confusion(
@@ -168,23 +169,40 @@ def neighbour_agreement(
     n = np.bincount(to_numpy(labels))
     return agree / len(labels), float((n * (n - 1)).sum() / (len(labels) * (len(labels) - 1)))
 
-# %% ../nbs/13_metrics.ipynb #1e02ef50
+# %% ../nbs/13_metrics.ipynb #f0c4f5d4
 def group_confusions(
-    labels,       # (N,) class indices
-    predictions,  # (N,) class indices
-    groups,       # (N,) what each row belongs to, any hashable
-) -> np.ndarray:  # (G, C, C) counts, groups in order of appearance, truth in the rows
+    labels,          # (N,) class indices
+    predictions,     # (N,) class indices
+    groups,          # (N,) what each row belongs to, any hashable
+    n_classes: int,
+) -> np.ndarray:     # (G, C, C) counts, groups in order of appearance, truth in the rows
     "The confusion matrix of every group."
     labels, predictions, groups = to_numpy(labels), to_numpy(predictions), list(groups)
     if not 0 < len(labels) == len(predictions) == len(groups):
         raise TamersError(f'{len(labels)} labels, {len(predictions)} predictions, {len(groups)} groups: must be as many, and at least one')
     index = {g: i for i, g in enumerate(dict.fromkeys(groups))}
-    n_classes = int(max(labels.max(), predictions.max())) + 1
     counts = np.zeros((len(index), n_classes, n_classes), dtype=int)
     np.add.at(counts, ([index[g] for g in groups], labels, predictions), 1)
     return counts
 
-# %% ../nbs/13_metrics.ipynb #0eb04d0e
+# %% ../nbs/13_metrics.ipynb #3ae0adc9
+def resample_confusions(
+    labels,          # (N,) class indices
+    predictions,     # (N,) class indices
+    groups,          # (N,) the dialogue of each row; None: rows are drawn one by one
+    n: int,          # resamples
+    seed: int,
+    n_classes: int = len(EMOTIONS),
+) -> np.ndarray:     # (n, C, C) counts
+    "Confusion matrices of bootstrap resamples; raises `TamersError` when there is nothing to resample."
+    counts = group_confusions(labels, predictions, np.zeros(len(labels)) if groups is None else groups, n_classes)
+    cells, rng = counts.reshape(len(counts), -1), np.random.default_rng(seed)
+    if groups is None: resampled = rng.multinomial(len(labels), cells[0] / len(labels), size=n)
+    elif len(counts) > 1: resampled = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=n) @ cells
+    else: raise TamersError('all rows are in one group: at least two are needed to resample groups')
+    return resampled.reshape(n, n_classes, n_classes)
+
+# %% ../nbs/13_metrics.ipynb #dc9e9f94
 def confidence_interval(
     labels,        # (N,) class indices
     predictions,   # (N,) class indices
@@ -193,13 +211,46 @@ def confidence_interval(
     n: int = 1000, # resamples
     seed: int = 0,
 ) -> tuple[float, float]:  # low, high
-    "95 % percentile bootstrap interval of a score; raises `TamersError` when there is nothing to resample."
-    counts = group_confusions(labels, predictions, np.zeros(len(labels)) if groups is None else groups)
-    cells, rng = counts.reshape(len(counts), -1), np.random.default_rng(seed)
-    if groups is None: resampled = rng.multinomial(len(labels), cells[0] / len(labels), size=n)
-    elif len(counts) > 1: resampled = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=n) @ cells
-    else: raise TamersError('all rows are in one group: at least two are needed to resample groups')
-    scores = scores_from_confusion(resampled.reshape(n, *counts.shape[1:]))
+    "95 % percentile bootstrap interval of a score."
+    scores = scores_from_confusion(resample_confusions(labels, predictions, groups, n, seed))
     if metric not in scores: raise TamersError(f"metric {metric!r}: must be one of {', '.join(scores)}")
     low, high = np.percentile(scores[metric], [2.5, 97.5])
     return float(low), float(high)
+
+# %% ../nbs/13_metrics.ipynb #a012e51a
+def class_intervals(
+    labels,            # (N,) class indices
+    predictions,       # (N,) class indices
+    groups=None,       # (N,) the dialogue of each row; none: rows are drawn one by one
+    classes=EMOTIONS,  # C names
+    n: int = 1000,     # resamples
+    seed: int = 0,
+) -> dict:             # {name: dict(precision, recall, f1)}, each (low, high); NaN where 0/0
+    "95 % percentile bootstrap intervals of precision, recall and F1 of every class."
+    counts = resample_confusions(labels, predictions, groups, n, seed, len(classes))
+    right, truth, predicted = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2), counts.sum(1)
+    parts = dict(precision=(right, predicted), recall=(right, truth), f1=(2 * right, truth + predicted))
+    def limits(share, of):
+        known = share[of > 0] / of[of > 0]
+        return tuple(np.percentile(known, [2.5, 97.5]).tolist()) if len(known) else (math.nan, math.nan)
+    return {name: {k: limits(a[:, c], b[:, c]) for k, (a, b) in parts.items()} for c, name in enumerate(classes)}
+
+# %% ../nbs/13_metrics.ipynb #d2a4ff12
+def reliability(
+    labels,           # (N,) class indices
+    probs,            # (N, C) probabilities
+    bins: int = 10,   # of equal width, from 0 to 1
+) -> dict:            # n, confidence, accuracy: (bins,) arrays, NaN in empty bins
+    "Accuracy beside confidence, in bins of confidence."
+    labels, predictions = check_predictions(labels, probs, np.shape(probs)[-1])
+    confidence = to_numpy(probs)[np.arange(len(labels)), predictions]
+    where = np.minimum((confidence * bins).astype(int), bins - 1)
+    total = lambda values: np.bincount(where, weights=values, minlength=bins)
+    n = total(np.ones(len(labels)))
+    mean = lambda values: np.divide(total(values), n, out=np.full(bins, np.nan), where=n > 0)
+    return dict(n=n.astype(int), confidence=mean(confidence), accuracy=mean(labels == predictions))
+
+def expected_calibration_error(labels, probs, bins: int = 10) -> float:
+    "Mean distance of accuracy from confidence over the bins, weighted by their utterances (Naeini et al., AAAI 2015)."
+    r = reliability(labels, probs, bins)
+    return float(np.nansum(r['n'] * np.abs(r['accuracy'] - r['confidence'])) / r['n'].sum())

@@ -57,6 +57,17 @@ def test_soundfile_formats(tmp_path, name):
     check_tone(tmp_path / name)
 
 
+@pytest.mark.parametrize('fork', [b'\0\x05\x16\x07', b'\0\x05\x16\x07' + bytes(4092), b''], ids=['short', 'long', 'empty'])
+@pytest.mark.parametrize('name', ['a.mp3', 'tagged.mp3', 'A.MP3', 'a.wav', 'a.flac', 'a.ogg', 'a.aiff'])
+def test_apple_double_file_beside_a_clip(tmp_path, name, fork):
+    soundfile.write(tmp_path / name, tone(48_000), 48_000)
+    if name == 'tagged.mp3': (tmp_path / name).write_bytes(b'ID3\x03\0\0\0\0\x07\x68' + bytes(1000) + (tmp_path / name).read_bytes())
+    alone = load_audio(tmp_path / name), probe(tmp_path / name)
+    (tmp_path / f'._{name}').write_bytes(fork)
+    np.testing.assert_array_equal(load_audio(tmp_path / name), alone[0])
+    assert probe(tmp_path / name) == alone[1]
+
+
 @pytest.mark.parametrize('name, codec, layout, fmt', [
     ('a.m4a', 'aac', 'mono', 'fltp'), ('a.mp4', 'aac', 'stereo', 'fltp'), ('b.mp4', 'aac', '5.1', 'fltp'),
     ('a.mkv', 'aac', '5.1', 'fltp'), ('a.mov', 'pcm_f32le', 'stereo', 'flt'), ('a.webm', 'libopus', 'stereo', 'flt')])
@@ -118,9 +129,11 @@ def test_wav_header_promises_more(tmp_path):
         with pytest.raises(TamersError, match=r'a\.wav: truncated: its header promises 32046 bytes and there are 32044'): f(tmp_path / 'a.wav')
 
 
+@pytest.mark.parametrize('fork', [False, True], ids=['alone', 'with AppleDouble'])
 @pytest.mark.parametrize('name', ['a.mp3', 'a.flac', 'a.ogg', 'a.mp4', 'a.wav'])
-def test_truncated(tmp_path, name):
+def test_truncated(tmp_path, name, fork):
     path = tmp_path / name
+    if fork: (tmp_path / f'._{name}').write_bytes(b'\0\x05\x16\x07')
     if name == 'a.mp4': write_av(path, 'aac', np.stack([tone(48_000, 3)] * 2))
     else: soundfile.write(path, tone(16_000, 3), 16_000)
     b = path.read_bytes()

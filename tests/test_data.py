@@ -1,10 +1,12 @@
-"Loading MELD in every layout it is found in, manifests, and what is said about bad input."
+"Loading MELD in every layout it is found in, manifests, the text alone, and what is said about bad input."
 import csv
+import errno
 import json
 import os
 import shutil
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -12,7 +14,8 @@ import soundfile
 from meld_tree import COLUMNS, KEPT, LEFT_OUT, ROWS, SECONDS, clock, make_tree, tone, write_clip, write_mp4, write_table
 from tamers.audio import load_audio, probe
 from tamers.core import EMOTIONS, TamersError
-from tamers.data import Utterance, count_table, csv_rows, jsonl_rows, load_corpus, normalise, read_text, span
+from tamers.corpus import Utterance, count_table, normalise
+from tamers.data import csv_rows, jsonl_rows, load_corpus, read_text, span
 
 
 def ids(corpus): return [(u.split, u.id) for u in corpus.utterances]
@@ -97,8 +100,7 @@ def test_archive_nested_in_folders_of_the_split(tmp_path, archive):
 @pytest.mark.parametrize('ending', ['.wav', '.flac', '.ogg', '.mp3'])
 def test_extracted_audio(tmp_path, ending):
     root = make_tree(tmp_path/'MELD', 'extracted', ending=ending)
-    if ending == '.mp3':        # libsndfile takes an mp3 that has an AppleDouble file beside it for a Sound Designer file
-        for fork in root.rglob('._*'): fork.unlink()
+    assert list(root.rglob(f'._*{ending}'))         # AppleDouble files, which libsndfile stumbles over
     corpus = load_corpus(root)
     assert ids(corpus) == KEPT and [(s, i) for s, i, _ in corpus.left_out] == LEFT_OUT
     assert {u.audio.suffix for u in corpus.utterances} == {ending}
@@ -186,8 +188,28 @@ def test_drop_names_what_went_and_why(archive):
 
 def test_broken_rows_of_meld_stop_the_run_if_asked(archive):
     with pytest.raises(TamersError) as e: load_corpus(archive, skip_bad=False)
-    for part in (str(archive), 'broken rows: 2', 'train dia125_utt3', 'dia125_utt3.mp4', 'cannot be decoded', 'dev dia110_utt7 (no file): no clip', '--skip-bad'):
+    for part in (f'{archive}: broken rows: 2\n', f'train dia125_utt3 ({archive/"train_splits"/"dia125_utt3.mp4"}): cannot be decoded', 'dev dia110_utt7: no clip', '--skip-bad'):
         assert part in str(e.value)
+
+
+@pytest.mark.parametrize('skip_bad, meld, own', [(None, False, True), (True, False, False), (False, True, True)])
+def test_who_is_strict(tmp_path, skip_bad, meld, own):
+    root = make_tree(tmp_path/'MELD', 'extracted')
+    write_clip(root/'train'/'dia125_utt3.wav', 1.)
+    write_clip(root/'dev'/'dia110_utt7.wav', 1.)
+    corpora = [load_corpus(r, skip_bad=skip_bad) for r in (root, manifest(tmp_path/'own', GOOD + ['a.wav,Hi,joy,dev']))]
+    assert [c.strict for c in corpora] == [meld, own] and not any(c.left_out for c in corpora)
+    for corpus in corpora:                                  # a clip that fails later, in an encoder
+        u = corpus.split('dev')[0]
+        reasons = {(u.split, u.id): f'{u.audio}: truncated: half of it'}
+        if corpus.strict:
+            with pytest.raises(TamersError) as e: corpus.drop(reasons)
+            assert str(e.value) == (f'{corpus.root}: broken rows: 1\n  dev {u.id} ({u.audio}): truncated: half of it\n'
+                                    'Mend these rows, or pass --skip-bad to leave them out')
+        else:
+            fewer = corpus.drop(reasons)
+            assert fewer.left_out == [('dev', u.id, 'truncated: half of it')] and fewer.strict is corpus.strict and fewer.notes == corpus.notes
+        assert corpus.drop({}).utterances == corpus.utterances
 
 
 def test_empty_transcript_and_dangling_link_are_left_out(tmp_path):
@@ -267,12 +289,63 @@ def test_manifest_reports_all_broken_rows_at_once(tmp_path):
     root = manifest(tmp_path/'own', rows)
     (root/'bad.wav').write_bytes(b'no sound')
     with pytest.raises(TamersError) as e: load_corpus(root)
-    assert str(e.value).startswith(f'{root/"manifest.csv"}: broken rows: 12\n')
-    for part in (f'train gone.wav ({root/"gone.wav"}): no clip', 'train a.wav#2', 'empty transcript', 'and 2 more', 'Mend them, or pass --skip-bad'):
+    assert str(e.value).startswith(f'{root}: broken rows: 12\n')
+    assert str(e.value).count('\n') == 12          # the heading, ten rows, how many more there are, the cure
+    for part in (f'train gone.wav ({root/"gone.wav"}): no clip', f'train a.wav#2 ({root/"a.wav"}): empty transcript', 'and 2 more', 'Mend these rows, or pass --skip-bad'):
         assert part in str(e.value), str(e.value)
     corpus = load_corpus(root, skip_bad=True)
     assert len(corpus.utterances) == 3 and len(corpus.left_out) == 12
     assert 'no clip (10)' in corpus.summary() and 'cannot be decoded as audio (1): test bad.wav' in corpus.summary()
+
+
+def test_rows_without_audio_have_a_name(tmp_path):
+    root = manifest(tmp_path/'own', GOOD + [',Hi,joy,train', ',Hi,joy,dev', ',Hi,joy,train'])
+    assert [(s, i) for s, i, _ in load_corpus(root, skip_bad=True).left_out] == [('train', 'line5'), ('train', 'line7'), ('dev', 'line6')]
+
+
+# ---- the text alone ----
+
+def no_probe(path): raise AssertionError(f'{path} was probed')
+
+
+def test_text_alone_of_meld(tmp_path, archive):
+    bare = tmp_path/'MELD'
+    for table in archive.rglob('*.csv'):
+        (bare/table.relative_to(archive)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(table, bare/table.relative_to(archive))
+    corpora = [load_corpus(root, clips=False, probe=no_probe, skip_bad=skip) for root in (bare, archive) for skip in (None, False)]
+    for corpus in corpora:
+        assert ids(corpus) == [(s, f'dia{r[0]}_utt{r[1]}') for s in ROWS for r in sorted(ROWS[s])] and not corpus.left_out
+        assert {(u.audio, u.seconds) for u in corpus.utterances} == {(None, None)}
+        assert corpus.notes == ['dev: rows whose transcript occurs in train: 1 of 3', 'test: rows whose transcript occurs in train: 1 of 4']
+        assert corpus.summary().startswith('MELD, text only: 15 utterances, 0 left out\n') and 'hours' not in corpus.summary()
+    assert [(u.text, u.label, u.speaker) for u in corpora[0].split('dev')][0] == ('What', 'neutral', 'Kit')
+    with pytest.raises(TamersError, match='no clip of the train split'): load_corpus(bare)
+
+
+def test_text_alone_still_needs_a_transcript(tmp_path):
+    root = make_tree(tmp_path/'MELD', 'extracted')
+    write_table(root/'dev_sent_emo.csv', ROWS['dev'] + [(1, 0, 'Kit', 'joy', '  ', 1, 1, 1.)])
+    assert load_corpus(root, clips=False, probe=no_probe).left_out == [('dev', 'dia1_utt0', 'empty transcript')]
+    with pytest.raises(TamersError, match='broken rows: 1\n  dev dia1_utt0: empty transcript'): load_corpus(root, clips=False, skip_bad=False)
+
+
+@pytest.mark.parametrize('name', ['manifest.csv', 'manifest.jsonl'])
+def test_text_alone_of_a_manifest(tmp_path, name):
+    lines = [dict(text='Hi', label='joy', split='train'), dict(text='Well, no', label='anger', split='eval'), dict(text='Hi', label='joy', split='train', audio='gone.wav')]
+    if name.endswith('jsonl'): root = manifest(tmp_path/'own', [json.dumps(row) for row in lines], name, header='', clips=())
+    else: root = manifest(tmp_path/'own', ['Hi,joy,train,', '"Well, no",anger,eval,', 'Hi,joy,train,gone.wav'], name, header='text,label,split,audio', clips=())
+    first = 1 if name.endswith('jsonl') else 2
+    corpus = load_corpus(root, clips=False, probe=no_probe)
+    assert [(u.split, u.id, u.text) for u in corpus.utterances] == [('train', f'line{first}', 'Hi'), ('train', 'gone.wav', 'Hi'), ('dev', f'line{first + 1}', 'Well, no')]
+    assert corpus.strict and ', text only: 3 utterances' in repr(corpus)
+
+
+def test_text_alone_of_a_manifest_without_the_column(tmp_path):
+    root = manifest(tmp_path/'own', ['Hi,joy,train', ' ,joy,train', 'Oh,fear,dev'], header='text,label,split', clips=())
+    with pytest.raises(TamersError, match='manifest.csv: lacks audio; it has text, label, split'): load_corpus(root)
+    with pytest.raises(TamersError, match='own: broken rows: 1\n  train line3: empty transcript\nMend'): load_corpus(root, clips=False)
+    assert len(load_corpus(root, clips=False, skip_bad=True).utterances) == 2
 
 
 # ---- bad input: what to break, and what the message must say ----
@@ -364,6 +437,7 @@ def test_bad_roots(tmp_path):
         for part in (str(root), *said): assert part in str(e.value), str(e.value)
     refused(tmp_path/'nowhere', 'no such file or folder', 'without --root the demo corpus is used')
     refused('', '--root is empty', 'demo corpus')
+    refused('a\0b', 'no such file or folder')
     with pytest.raises(TamersError, match='broken rows: 1\n.*no clip'):            # a text in the wrong column is no file name
         load_corpus(manifest(tmp_path/'long', ['a.wav,Hi,joy,train', 'b.wav,Hi,joy,dev', f'{"blah "*99},Hi,joy,dev']))
     write_clip(tmp_path/'a.wav', 0.5)
@@ -373,6 +447,43 @@ def test_bad_roots(tmp_path):
     (both/'manifest.jsonl').touch()
     refused(both, 'manifest.csv and manifest.jsonl', 'keep one')
     assert load_corpus(str(both/'manifest.csv')).split('dev')
+
+
+UNREADABLE = dict(
+    dangling_link=(lambda p: [p.unlink(), p.symlink_to('nowhere.csv')], 'cannot be read (No such file or directory); check its permissions, or where it links to'),
+    spreadsheet=(lambda p: p.write_bytes(b'PK\x03\x04\x14\0\x06\0[Content_Types].xml'), 'not text in UTF-8'),
+    utf16=(lambda p: p.write_bytes(p.read_bytes().decode().encode('utf-16')), 'not text in UTF-8'),
+    zeros_at_the_end=(lambda p: p.write_bytes(p.read_bytes() + bytes(512)), 'zero bytes'),
+)
+
+
+@pytest.mark.parametrize('clips', [True, False])
+@pytest.mark.parametrize('case', UNREADABLE)
+def test_tables_that_are_no_text(tmp_path, case, clips):
+    break_it, said = UNREADABLE[case]
+    meld, own = make_tree(tmp_path/'MELD', 'extracted'), manifest(tmp_path/'own', GOOD)
+    lines = manifest(tmp_path/'lines', [JSON_GOOD], 'manifest.jsonl', header='')
+    for path in (meld/'dev_sent_emo.csv', own/'manifest.csv', lines/'manifest.jsonl'):
+        break_it(path)
+        with pytest.raises(TamersError) as e: load_corpus(path.parent, clips=clips)
+        assert str(e.value).startswith(f'{path}: ') and said in str(e.value)
+
+
+def test_permission_denied(tmp_path, monkeypatch):
+    "Made up, since the tests may run as root, who may read everything."
+    meld, own = make_tree(tmp_path/'MELD', 'extracted'), manifest(tmp_path/'own', GOOD)
+    read, scan, locked = Path.read_bytes, os.scandir, {meld/'dev_sent_emo.csv', own/'manifest.csv'}
+    def guard(f):
+        def g(path):
+            if Path(path) in locked: raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+            return f(path)
+        return g
+    monkeypatch.setattr(Path, 'read_bytes', guard(read))
+    monkeypatch.setattr(os, 'scandir', guard(scan))
+    for root, path in ((meld, meld/'dev_sent_emo.csv'), (own, own/'manifest.csv'), (own/'manifest.csv', own/'manifest.csv'), (meld, meld/'train')):
+        locked.add(path)
+        with pytest.raises(TamersError) as e: load_corpus(root)
+        assert str(e.value).startswith(f'{path}: cannot be read (Permission denied); check its permissions')
 
 
 def test_small_parts(tmp_path):
@@ -416,6 +527,13 @@ def test_real_tables(real):
     for note in ('train: rows that share their transcript with another row of the split: 1582 of 9989', 'test: rows whose transcript occurs in train: 401 of 2610',
                  'train: rows with impossible times: 1 (dia309_utt0 (41.04 s))'): assert note in corpus.notes
     assert any(n.startswith('test: rows with impossible times: 3 (dia38_utt4 (304.94 s), dia155_utt3 (0 s), dia220_utt0') for n in corpus.notes)
+
+
+def test_real_tables_without_clips(shared):
+    corpus = load_corpus(shared/'data/meld', clips=False, probe=no_probe)
+    assert [len(corpus.split(s)) for s in ROWS] == [9989, 1109, 2610] and not corpus.left_out and not corpus.strict
+    assert corpus.summary().startswith('meld, text only: 13708 utterances, 0 left out') and 'hours' not in corpus.summary()
+    assert len(corpus.notes) == 5 and all('transcript' in note for note in corpus.notes)
 
 
 def test_real_published_gaps(real, tmp_path):

@@ -8,7 +8,7 @@ from tamers.checkpoint import load_checkpoint
 from tamers.config import TrainConfig, flag_of
 from tamers.core import EMOTIONS, TamersError
 from tamers.demo import demo_corpus
-from tamers.train import config_from_flags, main, make_accelerator, train
+from tamers.training import config_from_flags, main, make_accelerator, train
 from tamers.trainer import read_log
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from tamers.config import TrainConfig
-from tamers.train import launch, load_checkpoint, train
+from tamers.training import launch, load_checkpoint, train
 from tamers.config import to_flags
 from tamers.trainer import read_log
 
