@@ -10,7 +10,7 @@ from typing import Literal, Optional
 from .core import TamersError, SPLITS
 
 # %% auto #0
-__all__ = ['AUDIO_ENCODER', 'TEXT_ENCODER', 'opt', 'DataOptions', 'EncoderOptions', 'ModelOptions', 'OptimOptions',
+__all__ = ['AUDIO_ENCODER', 'TEXT_ENCODER', 'EXAMPLES', 'opt', 'DataOptions', 'EncoderOptions', 'ModelOptions', 'OptimOptions',
            'AdaptOptions', 'EvalOptions', 'RunOptions', 'check_ranges', 'flag_of', 'TrainConfig', 'AnalyzeConfig',
            'parser', 'to_flags']
 
@@ -159,13 +159,27 @@ class AnalyzeConfig(DataOptions):
     figures: bool = opt(True, 'draw the confusion and similarity matrices and the map of the shared space')
     def __post_init__(self): check_ranges(self)
 
-# %% ../nbs/01_config.ipynb #6143e4b1
+# %% ../nbs/01_config.ipynb #b9798794
+EXAMPLES = {
+    'tamers-train': """examples:
+  tamers-train                                          the embedded demo: nothing to download
+  tamers-train --root MELD.Raw                          MELD, with AST and GPT-2 from the hub
+  tamers-train --root my-folder --text-encoder roberta-base --batch-size 256
+  tamers-train --root MELD.Raw --modality text          one modality alone, to compare
+  tamers-train --load-checkpoint checkpoints/<run>/last.pt --epochs 60   go on""",
+    'tamers-analyze': """examples:
+  tamers-analyze                                        the newest run, on its test split
+  tamers-analyze --checkpoint checkpoints/<run> --split dev
+  tamers-analyze --checkpoint best.pt --root other-corpus --out results"""}
+
+# %% ../nbs/01_config.ipynb #d4a3f560
 def parser(
     cls: type,       # a dataclass of `opt` fields
     prog: str,       # name of the command
 ) -> argparse.ArgumentParser:
     "One flag per field of `cls`, in groups; flags that are not given are absent from the result."
-    p = argparse.ArgumentParser(prog=prog, description=cls.__doc__, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    p = argparse.ArgumentParser(prog=prog, usage=f'{prog} [flags]', description=cls.__doc__, epilog=EXAMPLES.get(prog), allow_abbrev=False,
+        argument_default=argparse.SUPPRESS, formatter_class=argparse.RawDescriptionHelpFormatter)
     hints, groups = typing.get_type_hints(cls), {}
     for f in fields(cls):
         owner = next(c for c in cls.__mro__ if f.name in c.__dict__.get('__annotations__', {}))

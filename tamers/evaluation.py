@@ -112,7 +112,7 @@ def report(m: dict) -> str:
         lines += [f"{way.replace('_', ' '):14} " + ' '.join(f"{m[f'recall_at_{k}'][way]:7.1%}" for k in (1, 5, 10)) + f" {m['median_rank'][way]:8.0f} of {m['n']}" for way in ('audio_to_text', 'text_to_audio', 'chance')]
     return '\n'.join(lines)
 
-# %% ../nbs/20_evaluation.ipynb #a6b0d7bd
+# %% ../nbs/20_evaluation.ipynb #fb985592
 def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
     "Evaluate a checkpoint and write metrics.json, predictions.csv and figures; the Python side of `tamers-analyze`."
     cfg = config or AnalyzeConfig()
@@ -122,7 +122,7 @@ def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
     out = Path(cfg.out or default_out(path, cfg.split))
     e = measure(ckpt, split)
     root = cfg.root or ckpt.config['root']
-    facts = dict(checkpoint=str(path), root=root or 'the demo corpus', split=cfg.split, **({} if root else dict(note=DEMO_NOTICE)))
+    facts = dict(checkpoint=str(path), root=root or 'the demo corpus (made speech)', split=cfg.split, **({} if root else dict(note=DEMO_NOTICE)))
     with atomic_path(out/'metrics.json') as tmp: tmp.write_text(json.dumps(dict(e.metrics, **facts), indent=1))
     write_predictions(out/'predictions.csv', split, e)
     say(f"{path} on {cfg.split} of {facts['root']} (n = {e.metrics['n']})\n\n{report(e.metrics)}\n")

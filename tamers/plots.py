@@ -85,7 +85,7 @@ def spread(
     steps = gap * np.arange(len(places))
     return np.maximum.accumulate(np.asarray(places) - steps) + steps
 
-# %% ../nbs/19_plots.ipynb #c4481825
+# %% ../nbs/19_plots.ipynb #d88b5e23
 def plot_similarity(
     z_a,               # (N, D) audio embeddings of length 1
     z_t,               # (N, D) text embeddings of length 1
@@ -108,7 +108,7 @@ def plot_similarity(
     names = [classes[c] for c in present]
     ax.set_xticks(centres, names, rotation=90); ax.set_yticks(centres, names); ax.tick_params(length=0)
     same, own = labels[:, None] == labels, np.eye(len(labels), dtype=bool)
-    means = [f'{name} {similarity[m].mean():.2f}' for name, m in (('own', own), ('same class', same & ~own), ('other class', ~same)) if m.any()]
+    means = [f'{name} {similarity[m].mean().round(2) + 0:.2f}' for name, m in (('own', own), ('same class', same & ~own), ('other class', ~same)) if m.any()]
     ax.set(xlabel=f'text ({len(rows)} utterances)', ylabel=f'audio ({len(rows)} utterances)', title='Mean: ' + ', '.join(means))
     return ax
 

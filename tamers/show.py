@@ -36,11 +36,12 @@ def check_both(ckpt: Checkpoint) -> None:
     if len(ckpt.encoders) < 2:
         raise TamersError(f"this checkpoint was trained on {' and '.join(ckpt.encoders)} alone; audio and text share a space only when trained together (--modality both)")
 
-# %% ../nbs/22_show.ipynb #33fa3de3
-@dataclass
+# %% ../nbs/22_show.ipynb #7eaa6461
+@dataclass(repr=False)
 class Html:
     "HTML that a notebook renders."
     text: str
+    def __repr__(self): return f'HTML of {len(self.text)} characters'   # else a notebook would keep all of it twice
     def _repr_html_(self): return self.text
 
 # %% ../nbs/22_show.ipynb #3815212d

@@ -82,6 +82,7 @@ def test_analyze_writes_scikit_learns_numbers(corpus, run, capsys):
     rows = list(csv.DictReader(open(corpus/'out'/'predictions.csv', encoding='utf-8', newline='')))
     y, p = [r['label'] for r in rows], [r['prediction'] for r in rows]
     probs = np.array([[float(r[e]) for e in EMOTIONS] for r in rows])
+    probs /= probs.sum(1, keepdims=True)
     assert m['n'] == len(rows) == 14 and m['split'] == 'test'
     assert m['accuracy'] == pytest.approx(accuracy_score(y, p))
     assert m['weighted_f1'] == pytest.approx(f1_score(y, p, average='weighted', zero_division=0))

@@ -15,7 +15,7 @@ HOME = Path(__file__).resolve().parents[1]/'checkpoints'/'demo'
 
 def main():
     with tempfile.TemporaryDirectory() as tmp:
-        run = train(TrainConfig(fusion_shared_dim=64, device='cpu', save_path=tmp, overwrite=True))
+        run = train(TrainConfig(fusion_shared_dim=64, fusion_dropout=0.2, device='cpu', save_path=tmp, overwrite=True))
         ckpt = load_checkpoint(run['best'])
         save_checkpoint(replace(ckpt, trainer={}, config=dict(ckpt.config, save_path=None, overwrite=False)), HOME/'best.pt')
         with atomic_path(HOME/'metrics.jsonl') as log: shutil.copyfile(Path(tmp)/'metrics.jsonl', log)
