@@ -17,12 +17,12 @@ setup(
     url=cfg['git_url'],
     license='Apache-2.0',
     keywords=cfg['keywords'],
-    packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']) + ['tamers.checkpoints'],
-    package_dir={'tamers.checkpoints': 'checkpoints'},  # one copy in git, mapped into the wheel
-    package_data={'tamers.checkpoints': ['demo/*']},
+    packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']) + ['tamers.checkpoints', 'tamers.analysis'],
+    package_dir={'tamers.checkpoints': 'checkpoints', 'tamers.analysis': 'nbs/analysis'},  # one copy in git, mapped into the wheel
+    package_data={'tamers.checkpoints': ['demo/*'], 'tamers.analysis': ['*.ipynb']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split()},
+    extras_require={'report': cfg['report_requirements'].split(), 'dev': cfg['dev_requirements'].split() + cfg['report_requirements'].split()},
     entry_points={
         'console_scripts': cfg['console_scripts'].split(),
         'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],

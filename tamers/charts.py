@@ -133,7 +133,7 @@ def plot_reliability(
     sns.despine(ax=ax)
     return ax
 
-# %% ../nbs/21_charts.ipynb #ec630ac5
+# %% ../nbs/21_charts.ipynb #6ecda38d
 def plot_retrieval(
     metrics: dict,    # of `retrieval_metrics`
     ax=None,
@@ -148,8 +148,8 @@ def plot_retrieval(
     ten = metrics['recall_at_10']
     ax.set(xticks=x, xticklabels=[f'recall at {k}' for k in ks], ylabel='queries answered (%)')
     ax.set_title(f"The true text is among the ten nearest for {100 * ten['audio_to_text']:.0f} %\n(chance {100 * ten['chance']:.1f} %)", fontsize=10)
-    ax.margins(y=.12)
-    ax.legend(frameon=False, fontsize=8, loc='upper left')
+    ax.margins(y=.1)
+    ax.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(0, -.12))
     sns.despine(ax=ax)
     return ax
 

@@ -145,7 +145,7 @@ class TrainConfig(RunOptions, EvalOptions, AdaptOptions, OptimOptions, ModelOpti
         if self.max_weight_decay < self.weight_decay:
             raise TamersError(f'--max-weight-decay {self.max_weight_decay}: must be at least --weight-decay, {self.weight_decay}')
 
-# %% ../nbs/01_config.ipynb #92e84068
+# %% ../nbs/01_config.ipynb #14252f70
 @dataclass(kw_only=True)
 class AnalyzeConfig(DataOptions):
     "Evaluate a checkpoint: metrics, predictions and figures."
@@ -157,9 +157,10 @@ class AnalyzeConfig(DataOptions):
     encode_batch_size: int = opt(16, 'utterances the encoders see at once', ge=1)
     store_path: Optional[str] = opt(None, 'folder of the embedding store; none: store/ in the cache folder')
     figures: bool = opt(True, 'draw the confusion and similarity matrices and the map of the shared space')
+    report: bool = opt(False, 'write report.html, too: the analysis notebooks run on this checkpoint (needs tamers[report])')
     def __post_init__(self): check_ranges(self)
 
-# %% ../nbs/01_config.ipynb #b9798794
+# %% ../nbs/01_config.ipynb #9a8bbbf4
 EXAMPLES = {
     'tamers-train': """examples:
   tamers-train                                          the embedded demo: nothing to download
@@ -170,7 +171,8 @@ EXAMPLES = {
     'tamers-analyze': """examples:
   tamers-analyze                                        the newest run, on its test split
   tamers-analyze --checkpoint checkpoints/<run> --split dev
-  tamers-analyze --checkpoint best.pt --root other-corpus --out results"""}
+  tamers-analyze --checkpoint best.pt --root other-corpus --out results
+  tamers-analyze --report                               and one HTML page to look at and listen to"""}
 
 # %% ../nbs/01_config.ipynb #d4a3f560
 def parser(

@@ -156,14 +156,15 @@ def pick_dtype(
 # %% ../nbs/08_encoders.ipynb #ca3e9437
 FRONT_END = dict(audio='1: channel mean, soxr HQ, 16 kHz, log-mel of audio.py', text='1: right padding, an empty text is one end token')
 
-# %% ../nbs/08_encoders.ipynb #89040966
+# %% ../nbs/08_encoders.ipynb #37b295a4
 class Encoder:
     "A frozen encoder of `kind` audio or text. `dtype=None`: the fastest precision that suits, see `pick_dtype`."
     def __init__(self, kind, name, *, revision=None, pooling=None, device='cpu', dtype=torch.float32):
         self.kind, self.name, self.device, self._model = kind, str(name), torch.device(device), None
         self.source = find_encoder(kind, self.name, revision)
         self.revision, family = self.source.where.get('revision'), self.source.family  # the commit, for a name on the hub
-        self.pooling = _choose_pooling(self.source.label, pooling or getattr(self.source.config, 'tamers_pooling', None), family.poolings)
+        own = getattr(self.source.config, 'tamers_pooling', None)
+        self.pooling = _choose_pooling(self.source.label, own if pooling is None else pooling, family.poolings)
         limit = family.window(self.source.processor, self.source.config)
         self.max_seconds, self.window = (limit, f'{limit:g} s') if kind == 'audio' else (None, f'{limit} tokens')
         self.dtype = dtype or pick_dtype(self.device, count_weights(self.source.config))

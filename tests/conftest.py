@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')     # parallel workers otherwise fight over the cores
+os.environ.setdefault('NUMBA_NUM_THREADS', '1')   # and UMAP's numba would start four threads in each
 os.environ.setdefault('HF_HUB_OFFLINE', '1')      # no test may depend on the network
 os.environ.setdefault('MPLBACKEND', 'Agg')        # nor on a display
 

@@ -5,8 +5,8 @@ import sklearn.metrics as sk
 import torch
 import torch.nn.functional as F
 from tamers.core import TamersError
-from tamers.metrics import (alignment_uniformity, classification_metrics, confidence_interval, count_better_and_tied,
-                            modality_gap, retrieval_metrics, scores_from_confusion, summarise_ranks)
+from tamers.metrics import (alignment_uniformity, class_intervals, classification_metrics, confidence_interval, count_better_and_tied,
+                            expected_calibration_error, modality_gap, reliability, retrieval_metrics, scores_from_confusion, summarise_ranks)
 
 
 def draw(seed, n, classes=7):
@@ -121,6 +121,33 @@ def test_groups_of_one_row_are_rows():
     labels, predictions = draw(3, 300)
     rows = confidence_interval(labels, predictions, 'uar', n=5000)
     assert confidence_interval(labels, predictions, 'uar', groups=range(300), n=5000) == pytest.approx(rows, abs=.01)
+
+
+def test_class_intervals_equal_the_slow_bootstrap():
+    labels, predictions = draw(3, 240)
+    groups = np.arange(240) // 6
+    rng, slow = np.random.default_rng(1), []
+    for _ in range(400):
+        take = (6 * rng.integers(0, 40, 40)[:, None] + np.arange(6)).ravel()
+        slow.append(sk.precision_recall_fscore_support(labels[take], predictions[take], labels=range(7), zero_division=np.nan)[:3])
+    fast = class_intervals(labels, predictions, groups, n=4000)
+    for j, key in enumerate(('precision', 'recall', 'f1')):
+        for c, intervals in enumerate(fast.values()):
+            values = np.array(slow)[:, j, c]
+            values = values[~np.isnan(values)]
+            if len(values): assert intervals[key] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=.04)
+            else: assert np.isnan(intervals[key]).all()
+
+
+def test_calibration_error_the_long_way():
+    rng = np.random.default_rng(0)
+    probs, labels = rng.dirichlet(np.full(7, .3), 500), rng.integers(0, 7, 500)
+    sure, right, error = probs.max(1), probs.argmax(1) == labels, 0.
+    for low in np.arange(10) / 10:
+        inside = (sure >= low) & (sure < low + .1)
+        if inside.any(): error += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+    assert expected_calibration_error(labels, torch.tensor(probs)) == pytest.approx(error)
+    assert reliability([0], [[1., 0., 0.]])['n'].tolist() == [0] * 9 + [1], 'full confidence belongs to the last bin'
 
 
 @pytest.mark.parametrize('labels, probs, message', [

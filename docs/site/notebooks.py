@@ -45,6 +45,7 @@ def add_anchors(app, doctree):
 
 def link_names(app, doctree, docname):
     "Make links of names that stand in prose as code: those of the package lead to the cell that defines them, those of notebooks to the page."
+    if docname == 'api': return          # where code in a table is a parameter or a field
     names = reference.names()
     for literal in list(doctree.findall(nodes.literal)):
         if isinstance(literal.parent, (nodes.reference, nodes.title)): continue
