@@ -21,8 +21,8 @@ from .checkpoint import Checkpoint
 from .engine import BestScore, Plateau, evaluate, param_groups, train_step
 
 # %% auto #0
-__all__ = ['MetricsLog', 'read_log', 'Trainer', 'score', 'trainer_state', 'restore', 'Running', 'fit', 'dev_check', 'scalars',
-           'glance']
+__all__ = ['MetricsLog', 'read_log', 'Trainer', 'plan', 'share', 'steps', 'score', 'trainer_state', 'restore', 'Running', 'fit',
+           'dev_check', 'scalars', 'glance']
 
 # %% ../nbs/17_trainer.ipynb #4f43f083
 class MetricsLog:
@@ -45,10 +45,10 @@ def read_log(path: str | Path) -> list[dict]:
     "The rows of a metrics log."
     return [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
 
-# %% ../nbs/17_trainer.ipynb #a7ebd8d6
+# %% ../nbs/17_trainer.ipynb #6fb280a2
 @dataclass(kw_only=True)
 class Trainer:
-    "The state of a run, and its steps."
+    "What a run works with, and where it stands."
     model: FusionModel
     optimizer: object
     plateau: Plateau
@@ -68,29 +68,31 @@ class Trainer:
     batch: int = 0              # batches of the current epoch completed
     step: int = 0               # optimizer steps completed
 
-    def plan(self) -> list[torch.Tensor]:
-        "The rest of the current epoch: rows of each step, over all processes."
-        acc, size = self.accelerator, self.batch_size * self.accum * self.accelerator.num_processes
-        batches = epoch_batches(self.train.labels, size, sampler=self.sampler, period=self.period, seed=self.seed, epoch=self.epoch)
-        return [b[:len(b) // acc.num_processes * acc.num_processes] for b in batches[self.batch:]]
+# %% ../nbs/17_trainer.ipynb #0219f422
+def plan(t: Trainer) -> list[torch.Tensor]:
+    "The rest of the current epoch: rows of each step, over all processes."
+    world = t.accelerator.num_processes
+    batches = epoch_batches(t.train.labels, t.batch_size * t.accum * world, sampler=t.sampler, period=t.period, seed=t.seed, epoch=t.epoch)
+    return [b[:len(b) // world * world] for b in batches[t.batch:]]
 
-    def share(self, rows) -> tuple:
-        "The parts of a step's rows that fall to this process."
-        return rows.tensor_split(self.accelerator.num_processes)[self.accelerator.process_index].split(self.batch_size)
+# %% ../nbs/17_trainer.ipynb #49ab3177
+def share(t: Trainer, rows: torch.Tensor) -> tuple:
+    "The parts of a step's rows that fall to this process, `batch_size` rows or fewer each."
+    return rows.tensor_split(t.accelerator.num_processes)[t.accelerator.process_index].split(t.batch_size)
 
-    def steps(self):
-        "Go through the rest of the epoch; yields the losses, logits and labels of each step."
-        self.model.train()
-        shares = [self.share(rows) for rows in self.plan()]
-        stream = self.train.features.batches([p for parts in shares for p in parts])
-        for rows in shares:
-            parts = [next(stream) for _ in rows]
-            out = train_step(self.model, self.optimizer, parts, self.train.labels[torch.cat(rows)].to(self.accelerator.device),
-                accelerator=self.accelerator, contrastive_weight=self.contrastive_weight, weights=self.weights,
-                max_grad_norm=self.max_grad_norm, seed=self.seed*1_000_003 + self.step)
-            self.batch, self.step = self.batch + 1, self.step + 1
-            yield out
-        self.epoch, self.batch = self.epoch + 1, 0
+# %% ../nbs/17_trainer.ipynb #cf1cd1ef
+def steps(t: Trainer):
+    "Take the rest of the epoch step by step; yields losses, logits and labels of each."
+    t.model.train()
+    shares = [share(t, rows) for rows in plan(t)]
+    stream = t.train.features.batches([part for parts in shares for part in parts])
+    for rows in shares:
+        out = train_step(t.model, t.optimizer, [next(stream) for _ in rows], t.train.labels[torch.cat(rows)].to(t.accelerator.device),
+            accelerator=t.accelerator, contrastive_weight=t.contrastive_weight, weights=t.weights,
+            max_grad_norm=t.max_grad_norm, seed=t.seed*1_000_003 + t.step)
+        t.batch, t.step = t.batch + 1, t.step + 1
+        yield out
+    t.epoch, t.batch = t.epoch + 1, 0
 
 # %% ../nbs/17_trainer.ipynb #529630de
 def score(
@@ -143,7 +145,7 @@ class Running:
         scores = scores_from_confusion(self.counts.view(C, C).cpu().numpy())
         return dict({k: (v / self.n).item() for k, v in self.sums.items()}, accuracy=float(scores['accuracy']), weighted_f1=float(scores['weighted_f1']))
 
-# %% ../nbs/17_trainer.ipynb #a3a5bf50
+# %% ../nbs/17_trainer.ipynb #7e25787e
 def fit(
     t: Trainer,
     settings: EvalOptions, # when and on what to evaluate
@@ -158,7 +160,7 @@ def fit(
         nonlocal running, evaluated
         running, evaluated = dev_check(t, settings, running, log, save, say), t.step
     while t.epoch < epochs and not t.best.stop:
-        bar = tqdm(t.steps(), total=len(t.plan()), desc=f'epoch {t.epoch + 1}/{epochs}', unit='step', leave=False,
+        bar = tqdm(steps(t), total=len(plan(t)), desc=f'epoch {t.epoch + 1}/{epochs}', unit='step', leave=False,
             disable=None if t.accelerator.is_main_process else True)
         shown = 0.
         for out in bar:
