@@ -13,10 +13,10 @@ from .core import EMOTIONS, TamersError, atomic_path
 from .fusion import FusionModel
 
 # %% auto #0
-__all__ = ['FORMAT', 'Checkpoint', 'save_checkpoint', 'load_checkpoint', 'check_encoders', 'shipped_checkpoint',
+__all__ = ['FORMAT', 'PARTS', 'Checkpoint', 'save_checkpoint', 'load_checkpoint', 'check_encoders', 'shipped_checkpoint',
            'find_checkpoint', 'new_run_folder']
 
-# %% ../nbs/15_checkpoint.ipynb #29607596
+# %% ../nbs/15_checkpoint.ipynb #d3d9beaf
 FORMAT = 'tamers-1'
 
 @dataclass
@@ -34,10 +34,8 @@ class Checkpoint:
 
     def build(self) -> FusionModel:
         "The model, ready to evaluate."
-        try:
-            model = FusionModel(**self.model_args)
-            model.load_state_dict(self.model)
-        except (RuntimeError, TypeError) as e: raise TamersError(f'the weights do not fit the model they name: {_first_line(e)}') from e
+        model = FusionModel(**self.model_args)
+        model.load_state_dict(self.model)
         return model.eval()
 
 # %% ../nbs/15_checkpoint.ipynb #8cd78986
@@ -48,7 +46,7 @@ def save_checkpoint(
     "Write `ckpt` whole or not at all."
     with atomic_path(path) as tmp: torch.save(asdict(ckpt), tmp)
 
-# %% ../nbs/15_checkpoint.ipynb #2263e36c
+# %% ../nbs/15_checkpoint.ipynb #4e859bef
 def load_checkpoint(path: str | Path) -> Checkpoint:
     "Read a checkpoint without running any code of it; `TamersError` says what is wrong with it."
     path = Path(path)
@@ -58,12 +56,26 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if 'Unsupported' in str(e): raise TamersError(f'{path}: refused, it holds Python objects that could run code; a checkpoint of TAMERS holds tensors and plain values only') from e
         raise TamersError(f"{path}: not a readable checkpoint ({_first_line(e)}); use another copy, or the run's other file (best.pt, last.pt)") from e
     required = [f.name for f in fields(Checkpoint) if f.name != 'trainer']
-    if not isinstance(data, dict): raise TamersError(f'{path}: holds a {type(data).__name__}, not a TAMERS checkpoint')
+    if not isinstance(data, dict): raise TamersError(f'{path}: holds a {type(data).__name__}, not a TAMERS checkpoint; name a best.pt or last.pt')
     missing = [k for k in required if k not in data]
     if missing: raise TamersError(f"{path}: not a TAMERS checkpoint, missing {', '.join(missing)} (it has {', '.join(map(str, list(data)[:8])) or 'nothing'})")
     if data['format'] != FORMAT: raise TamersError(f"{path}: layout {data['format']!r}, this version reads {FORMAT!r}; use the TAMERS that wrote it")
-    if list(data['classes']) != list(EMOTIONS): raise TamersError(f"{path}: trained on the classes {', '.join(data['classes'])}; this version has {', '.join(EMOTIONS)}")
+    _check_parts(path, data)
+    if list(data['classes']) != list(EMOTIONS): raise TamersError(f"{path}: trained on the classes {', '.join(data['classes'])}; this version has {', '.join(EMOTIONS)}. Train a new head on these")
     return Checkpoint(**{f.name: data[f.name] for f in fields(Checkpoint) if f.name in data})
+
+# %% ../nbs/15_checkpoint.ipynb #41d6e93a
+PARTS = dict(config=('root', 'amp', 'batch_size', 'contrastive_weight', 'class_weight_gamma'), trainer=('optimizer', 'plateau', 'best', 'epoch', 'batch', 'step'))
+
+def _check_parts(path: Path, data: dict):
+    "Raise `TamersError` naming the entries that a part of the checkpoint lacks; an absent trainer state is no fault."
+    lacks = [f'{part}.{k}' for part, keys in PARTS.items() if part == 'config' or data.get(part) for k in keys if k not in data[part]]
+    lacks += [f'encoders.{kind}.{k}' for kind, e in data['encoders'].items() for k in ('spec', 'name', 'revision') if k not in e]
+    if not data['encoders']: lacks.append('encoders.audio or encoders.text')
+    try: expected = FusionModel(**data['model_args']).state_dict()
+    except (TypeError, RuntimeError) as e: raise TamersError(f'{path}: model_args do not make a model ({_first_line(e)}); use another copy') from e
+    lacks += [f'model.{k}' for k, v in expected.items() if k not in data['model'] or data['model'][k].shape != v.shape]
+    if lacks: raise TamersError(f"{path}: damaged or of another program, missing or of another shape: {', '.join(lacks[:8])}; use another copy")
 
 # %% ../nbs/15_checkpoint.ipynb #117e6d2c
 def _first_line(e: Exception) -> str: return (str(e).strip().splitlines() or [type(e).__name__])[0][:120]

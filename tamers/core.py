@@ -28,14 +28,15 @@ def did_you_mean(
     near = difflib.get_close_matches(str(value).lower(), [str(c) for c in choices], 1)
     return f" Did you mean {near[0]!r}?" if near else ''
 
-# %% ../nbs/00_core.ipynb #afcc7ca8
+# %% ../nbs/00_core.ipynb #09a19bba
 def run_command(
     f,        # called with `argv`
     argv=None,# the arguments; those of the process when None
 ):
-    "Run a command line entry point: a `TamersError` becomes one line and exit code 2."
+    "Run a command line entry point: a `TamersError` or `OSError` becomes one line and exit code 2."
     try: return f(sys.argv[1:] if argv is None else argv)
     except TamersError as e: message, code = f'error: {e}', 2
+    except OSError as e: message, code = f'error: {e.filename or "a file"}: {e.strerror or e}; name a place that can be read and written', 2
     except KeyboardInterrupt: message, code = 'interrupted', 130
     print(message, file=sys.stderr)
     raise SystemExit(code)

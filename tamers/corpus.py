@@ -66,7 +66,7 @@ def broken_rows(root: Path, gone: list) -> TamersError:
     named = [f'{u.split} {u.id}' + (f' ({u.audio})' if u.audio else '') + f': {reason}' for u, reason in gone]
     return TamersError(f'{root}: broken rows: {len(gone)}\n  ' + some(named, sep='\n  ') + '\nMend these rows, or pass --skip-bad to leave them out')
 
-# %% ../nbs/03_corpus.ipynb #da7d3250
+# %% ../nbs/03_corpus.ipynb #f34700bc
 @dataclass(repr=False)
 class Corpus:
     "Utterances ordered by split, dialogue and turn; what was left out, and what was noticed."
@@ -75,20 +75,22 @@ class Corpus:
     left_out: list = field(default_factory=list)  # (split, id, reason)
     notes: list = field(default_factory=list)     # one line each, about the corpus as it was loaded
     strict: bool = False                          # broken rows stop the run, instead of being left out
+    needed: tuple = ('train', 'dev')  # splits that must not be empty
 
     def __repr__(self):
         return f"{self.root.resolve().name}{'' if is_timed(self.utterances) else ', text only'}: {len(self.utterances)} utterances, {len(self.left_out)} left out"
     def split(self, name: str): return [u for u in self.utterances if u.split == name]
     def drop(self, reasons: dict) -> Corpus:
-        "The corpus without the (split, id) in `reasons`; `TamersError` if it is strict, or if that leaves nothing in train or dev."
+        "The corpus without the (split, id) in `reasons`; `TamersError` if it is strict, or if that leaves nothing in a split that is needed."
         gone = [(u, reasons[u.split, u.id].removeprefix(f'{u.audio}: ')) for u in self.utterances if (u.split, u.id) in reasons]
         if self.strict and gone: raise broken_rows(self.root, gone)
         fewer = replace(self, utterances=[u for u in self.utterances if (u.split, u.id) not in reasons],
                         left_out=self.left_out + [(u.split, u.id, reason) for u, reason in gone])
-        for s in ('train', 'dev'):
+        for s in self.needed:
             if fewer.split(s): continue
             why = '; '.join(group_reasons([row for row in fewer.left_out if row[0] == s])) or 'there was none to begin with'
-            raise TamersError(f'{self.root}: no usable row in {s}: {why}. Training needs rows in train and in dev: mend or add some')
+            cure = 'Training needs rows in train and in dev: mend or add some' if s != 'test' else 'Mend or add some, or name another split'
+            raise TamersError(f'{self.root}: no usable row in {s}: {why}. {cure}')
         return fewer
     def summary(self) -> str:
         "Counts, what was left out and what was noticed: plain text that is Markdown, too."

@@ -124,17 +124,17 @@ def find_clips(root: Path, files: list) -> tuple[dict, list[str]]:
     check_spelling(f'{root}, folders of clips', named)
     return found, [f'{IGNORED[k]}, ignored: {len(names)} ({some(names, 4)})' for k, names in ignored.items()]
 
-# %% ../nbs/04_data.ipynb #b8411375
+# %% ../nbs/04_data.ipynb #abf20fc5
 TABLE = '_sent_emo.csv'
 
-def find_tables(root: Path, files: list) -> dict:
-    "`{split: path}` of MELD's CSV files; `TamersError` if train or dev is missing, or a split has two."
+def find_tables(root: Path, files: list, needed: tuple = ('train', 'dev')) -> dict:
+    "`{split: path}` of MELD's CSV files; `TamersError` if one that is needed is missing, or a split has two."
     found = {s: [root.joinpath(*parts, name) for parts, name in files if name.lower() in {n + TABLE for n in SPLIT_NAMES[s]}] for s in SPLITS}
     for split, paths in found.items():
         if len(paths) > 1: raise TamersError(f'{some(paths)}: {len(paths)} tables of the {split} split; keep one of them')
-        if split != 'test' and not paths:
+        if split in needed and not paths:
             raise TamersError(f"{root}: no {split} split; looked for {' or '.join(n + TABLE for n in SPLIT_NAMES[split])}; found {some(p.name for ps in found.values() for p in ps) or 'none'}. "
-                              f'Put {split}{TABLE} there: training learns from train and chooses its best epoch on dev')
+                              f'Put {split}{TABLE} there: training learns from train and chooses its best epoch on dev, tamers-analyze needs the split it evaluates')
     return {split: paths[0] for split, paths in found.items() if paths}
 
 # %% ../nbs/04_data.ipynb #0f7feb80
@@ -162,13 +162,13 @@ def meld_rows(table: Path, split: str, clips: dict) -> tuple[list[Utterance], di
         if row.get('StartTime'): spans[split, id] = span(row['StartTime'], row.get('EndTime', ''))
     return utterances, spans
 
-# %% ../nbs/04_data.ipynb #1af19c12
-def read_meld(root: Path, files: list, clips: bool = True) -> tuple[list[Utterance], dict, list[str]]:
+# %% ../nbs/04_data.ipynb #8fa94123
+def read_meld(root: Path, files: list, clips: bool = True, needed: tuple = ('train', 'dev')) -> tuple[list[Utterance], dict, list[str]]:
     "MELD in either layout: utterances, the spans of their rows, and notes; without `clips` the tables alone."
-    tables, utterances, spans = find_tables(root, files), [], {}
+    tables, utterances, spans = find_tables(root, files, needed), [], {}
     found, notes = find_clips(root, files if clips else [])
     for split, table in tables.items():
-        if clips and split != 'test' and not found[split]:
+        if clips and split in needed and not found[split]:
             raise TamersError(f"{root}: no clip of the {split} split; looked for dia0_utt0 and so on ({', '.join(ENDINGS)}) in folders named "
                               f"{', '.join(n for n, s in FOLDERS.items() if s == split)}; unpack or extract the clips there")
         rows, times = meld_rows(table, split, found[split])
@@ -177,8 +177,8 @@ def read_meld(root: Path, files: list, clips: bool = True) -> tuple[list[Utteran
         utterances, spans = utterances + rows, spans | times
     return utterances, spans, notes
 
-# %% ../nbs/04_data.ipynb #2c6c5ae3
-MANIFESTS = ('manifest.csv', 'manifest.jsonl')
+# %% ../nbs/04_data.ipynb #6077ddc2
+MANIFESTS = ('manifest.csv', 'manifest.tsv', 'manifest.jsonl')
 
 def read_manifest(path: Path, clips: bool = True) -> list[Utterance]:
     "The utterances of a manifest, CSV or JSON lines; without `clips` it needs no audio column."
@@ -229,21 +229,24 @@ def find_corpus(root: Path) -> tuple[Path | None, list]:
         raise TamersError(f"{root}: no corpus; looked for {', '.join(MANIFESTS)} or train{TABLE}; found {some('/'.join((*parts, name)) for parts, name in files) or 'that the folder is empty'}; {ROOT}")
     return (root/manifests[0] if manifests else None), files
 
-# %% ../nbs/04_data.ipynb #884226db
+# %% ../nbs/04_data.ipynb #393b179d
 def load_corpus(
     root: str | Path,              # folder of MELD; folder or file of a manifest
     *,
     skip_bad: bool | None = None,  # leave broken rows out; None: yes for MELD, no for a manifest
     probe=probe,                   # path -> seconds; raises `TamersError` for a broken clip
     clips: bool = True,            # False: the text alone, no clip is looked for
+    split: str | None = None,      # read this split alone, to evaluate; None: all, to train
 ) -> Corpus:
     "Load a corpus; `TamersError` names what is wrong with it, where, and the cure."
     if not str(root).strip(): raise TamersError(f'--root is empty; {ROOT}')
     root = Path(root).expanduser()
     manifest, files = find_corpus(root)
-    utterances, spans, notes = (read_manifest(manifest, clips), {}, []) if manifest else read_meld(root, files, clips)
+    needed = (split,) if split else ('train', 'dev')
+    utterances, spans, notes = (read_manifest(manifest, clips), {}, []) if manifest else read_meld(root, files, clips, needed)
+    if split: utterances = [u for u in utterances if u.split == split]
     strict = manifest is not None if skip_bad is None else not skip_bad
-    corpus = Corpus(root, utterances, notes=notes, strict=strict).drop(find_broken(utterances, probe if clips else None))
-    if not corpus.split('test'): corpus.notes.append('test: no rows; tamers-analyze can only use --split dev, on which the best epoch was chosen')
+    corpus = Corpus(root, utterances, notes=notes, strict=strict, needed=needed).drop(find_broken(utterances, probe if clips else None))
+    if not split and not corpus.split('test'): corpus.notes.append('test: no rows; tamers-analyze can only use --split dev, on which the best epoch was chosen')
     corpus.notes.extend(notice_times(corpus.utterances, spans) + notice_repeats(corpus.utterances))
     return corpus

@@ -25,7 +25,7 @@ from .training import make_accelerator
 __all__ = ['load_split', 'measure', 'write_predictions', 'write_figures', 'report', 'analyze', 'default_out', 'notebook_options',
            'main']
 
-# %% ../nbs/20_evaluation.ipynb #ee9bfc95
+# %% ../nbs/20_evaluation.ipynb #b33c8ee7
 def load_split(
     ckpt: Checkpoint,
     cfg: AnalyzeConfig,
@@ -42,13 +42,13 @@ def load_split(
     check_encoders(ckpt, {k: e.spec for k, e in encoders.items()}, path)
     store_root = Path(cfg.store_path or ckpt.config.get('store_path') or cache_dir()/'store')
     index = FileIndex(store_root/'files.sqlite', probe)
-    corpus = open_corpus(cfg.root or ckpt.config['root'], index, skip_bad=cfg.skip_bad, clips='audio' in encoders)
-    if not corpus.split(cfg.split): raise TamersError(f'{corpus.root}: has no {cfg.split} split; choose another with --split')
+    corpus = open_corpus(cfg.root or ckpt.config['root'], index, clips='audio' in encoders, split=cfg.split,
+        skip_bad=ckpt.config.get('skip_bad') if cfg.skip_bad is None and cfg.root in (None, ckpt.config['root']) else cfg.skip_bad)
     workers = Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory)
     corpus, stores = encode_corpus(corpus, encoders, index, store_root, splits=(cfg.split,), batch_size=cfg.encode_batch_size, workers=workers, say=say)
     return make_split(corpus, cfg.split, encoders, index, stores, device=acc.device)
 
-# %% ../nbs/20_evaluation.ipynb #cdf14659
+# %% ../nbs/20_evaluation.ipynb #d3eadaa4
 def measure(
     ckpt: Checkpoint,
     split: Split,
@@ -62,7 +62,7 @@ def measure(
         contrastive_weight=ckpt.config['contrastive_weight'] if both else 0., weights=None if weights is None else weights.to(device))
     groups = [u.id if u.dialogue is None else u.dialogue for u in split.utterances]
     e.metrics['intervals'] = {m: confidence_interval(e.labels, e.probs.argmax(-1), m, groups=groups if len(set(groups)) > 1 else None) for m in ('accuracy', 'weighted_f1', 'macro_f1', 'uar')}
-    if both: e.metrics.update(retrieval_metrics(e.z_a, e.z_t))
+    if both and len(split.labels) > 1: e.metrics.update(retrieval_metrics(e.z_a, e.z_t))
     return e
 
 # %% ../nbs/20_evaluation.ipynb #bad1b932
@@ -114,7 +114,7 @@ def report(m: dict) -> str:
         lines += [f"{way.replace('_', ' '):14} " + ' '.join(f"{m[f'recall_at_{k}'][way]:7.1%}" for k in (1, 5, 10)) + f" {m['median_rank'][way]:8.0f} of {m['n']}" for way in ('audio_to_text', 'text_to_audio', 'chance')]
     return '\n'.join(lines)
 
-# %% ../nbs/20_evaluation.ipynb #9d19977d
+# %% ../nbs/20_evaluation.ipynb #17832d5c
 def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
     "Evaluate a checkpoint and write metrics.json, predictions.csv and figures; the Python side of `tamers-analyze`."
     cfg = config or AnalyzeConfig()
@@ -124,7 +124,7 @@ def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
     path = find_checkpoint(cfg.checkpoint)
     ckpt = load_checkpoint(path)
     split = load_split(ckpt, cfg, path, say)
-    out = Path(cfg.out or default_out(path, cfg.split))
+    out = Path(cfg.out or default_out(path, cfg.split if cfg.root in (None, ckpt.config['root']) else f'{cfg.split}-{Path(cfg.root).stem}'))
     e = measure(ckpt, split)
     root = cfg.root or ckpt.config['root']
     facts = dict(checkpoint=str(path), root=root or 'the demo corpus (made speech)', split=cfg.split, **({} if root else dict(note=DEMO_NOTICE)))
@@ -138,11 +138,11 @@ def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
     say('\n'.join(f'written: {p}' for p in files))
     return dict(e.metrics, **facts, out=out)
 
-# %% ../nbs/20_evaluation.ipynb #b1e959e5
-def default_out(path: Path, split: str) -> Path:
-    "A folder beside the checkpoint; what ships with the package is left alone."
-    if path == shipped_checkpoint(): return Path('checkpoints')/f'shipped-{split}'
-    return path.parent/split if path.name in ('best.pt', 'last.pt') else path.with_name(f'{path.stem}-{split}')
+# %% ../nbs/20_evaluation.ipynb #0df9c5ba
+def default_out(path: Path, name: str) -> Path:
+    "The folder `name` beside the checkpoint; what ships with the package is left alone."
+    if path == shipped_checkpoint(): return Path('checkpoints')/f'shipped-{name}'
+    return path.parent/name if path.name in ('best.pt', 'last.pt') else path.with_name(f'{path.stem}-{name}')
 
 def notebook_options(cfg: AnalyzeConfig) -> dict:
     "The settings that the analysis notebooks take as `options`: those that are not the default and no parameter of their own."

@@ -20,16 +20,17 @@ from .store import Batches, EmbeddingStore, FileIndex, Item, Workers, encode_mis
 __all__ = ['open_corpus', 'make_encoders', 'make_items', 'make_load', 'encode_corpus', 'StoredFeatures', 'StreamedFeatures',
            'Split', 'make_split']
 
-# %% ../nbs/10_features.ipynb #3c9e0449
+# %% ../nbs/10_features.ipynb #65281ad2
 def open_corpus(
     root: str | None,       # folder of MELD, a manifest, or None: the demo corpus
     index: FileIndex,       # hashes and durations of clips
     *,
     skip_bad: bool | None = None, # leave out broken rows; None: yes for MELD, no for a manifest
     clips: bool = True,           # False: a run on text alone, which needs none
+    split: str | None = None,     # read this split alone, to evaluate it
 ) -> Corpus:
     "Load a corpus and remember what was learnt of its clips."
-    try: return load_corpus(demo_corpus() if root is None else root, skip_bad=skip_bad, probe=index.seconds, clips=clips)
+    try: return load_corpus(demo_corpus() if root is None else root, skip_bad=skip_bad, probe=index.seconds, clips=clips, split=split)
     finally: index.save()
 
 # %% ../nbs/10_features.ipynb #bf8bbfec
@@ -112,7 +113,7 @@ class StoredFeatures:
         "For each tensor of row numbers in `plan`: audio (B, D_a) and text (B, D_t), None where a modality is absent."
         for rows in plan: yield tuple(None if x is None else x[rows.to(x.device)] for x in (self.audio, self.text))
 
-# %% ../nbs/10_features.ipynb #74c93191
+# %% ../nbs/10_features.ipynb #6bd6f64f
 @dataclass
 class StreamedFeatures:
     "Embeddings of a split, encoded anew each time they are asked for."
@@ -120,6 +121,7 @@ class StreamedFeatures:
     items: tuple               # list of `Item` for each
     loads: tuple               # source -> input, for each
     workers: Workers = field(default_factory=Workers)
+    cut: set = field(default_factory=set) # keys of the inputs met so far that were longer than the window
 
     @property
     def dims(self):
@@ -135,8 +137,9 @@ class StreamedFeatures:
             yield from (None for _ in plan)
             return
         dataset = Batches([[items[i] for i in rows.tolist()] for rows in plan], load, encoder.prepare)
-        for _, inputs, broken in self.workers.loader(dataset):
+        for keys, inputs, broken in self.workers.loader(dataset):
             if broken: raise TamersError(f'{next(iter(broken.values()))}; mend the clip, or train from the store with --skip-bad')
+            self.cut.update(k for k, t in zip(keys, inputs['truncated']) if t)
             yield encoder.encode(inputs)
 
 # %% ../nbs/10_features.ipynb #8638d184

@@ -36,7 +36,7 @@ def balanced_batches(
     weights = 1 / torch.bincount(labels).double()[labels]
     return list(torch.multinomial(weights, n * size, replacement=True, generator=generator).split(size))
 
-# %% ../nbs/14_sampling.ipynb #842aa7f7
+# %% ../nbs/14_sampling.ipynb #44d5aefb
 def epoch_batches(
     labels: torch.Tensor,  # class of each row (N,)
     batch_size: int,
@@ -53,4 +53,5 @@ def epoch_batches(
     balanced = balanced_batches(labels, batch_size, g)
     if sampler == 'weighted': return balanced
     if sampler != 'interleaved': raise TamersError(f'sampler {sampler!r}: must be shuffle, weighted or interleaved')
-    return [(balanced if (i // period) % 2 else natural)[i] for i in range(len(natural))]
+    n = len(natural)  # blocks go on across epochs, so that a period longer than an epoch alternates, too
+    return [(balanced if ((epoch * n + i) // period) % 2 else natural)[i] for i in range(n)]

@@ -26,7 +26,7 @@ class FileFacts:
     sha: str        # SHA-256 of the bytes
     seconds: float  # duration
 
-# %% ../nbs/09_store.ipynb #7d1de7d6
+# %% ../nbs/09_store.ipynb #b747349e
 class FileIndex:
     "Remembers hash and duration of files by path, size and modification time."
     def __init__(self,
@@ -35,10 +35,17 @@ class FileIndex:
     ):
         self.path, self.probe = Path(path), probe
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.known, self.fresh = {}, {}
+        try: self._read()
+        except sqlite3.DatabaseError as e:  # made again, since it holds nothing that the files do not say
+            print(f'{self.path}: damaged ({e}); it is set aside and made anew')
+            self.path.rename(self.path.with_suffix('.damaged'))
+            self._read()
+
+    def _read(self):
         with closing(sqlite3.connect(self.path, timeout=60)) as db, db:
             db.execute('CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sha TEXT, seconds REAL)')
             self.known = {row[0]: row[1:] for row in db.execute('SELECT * FROM files')}
-        self.fresh = {}
 
     def __call__(self, path: str | Path) -> FileFacts:
         key, stat = str(Path(path).resolve()), Path(path).stat()

@@ -40,12 +40,18 @@ class MetricsLog:
         if self.path is None: return
         with open(self.path, 'a') as f: f.write(json.dumps(row) + '\n')
 
-# %% ../nbs/17_trainer.ipynb #715f0ac8
+# %% ../nbs/17_trainer.ipynb #efcfdebd
 def read_log(path: str | Path) -> list[dict]:
-    "The rows of a metrics log."
-    return [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
+    "The rows of a metrics log; a last line that was cut by a crash is left out."
+    lines, rows = [line for line in Path(path).read_text().splitlines() if line.strip()], []
+    for i, line in enumerate(lines):
+        try: rows.append(json.loads(line))
+        except ValueError as e:
+            if i + 1 < len(lines): raise TamersError(f'{path}, line {i + 1}: not JSON ({e}); move the file away, or name another with --metrics-log') from e
+    if any(not isinstance(r, dict) or 'step' not in r for r in rows): raise TamersError(f'{path}: not a metrics log of TAMERS; move it away, or name another with --metrics-log')
+    return rows
 
-# %% ../nbs/17_trainer.ipynb #6fb280a2
+# %% ../nbs/17_trainer.ipynb #84b6793d
 @dataclass(kw_only=True)
 class Trainer:
     "What a run works with, and where it stands."
@@ -67,13 +73,15 @@ class Trainer:
     epoch: int = 0              # epochs completed
     batch: int = 0              # batches of the current epoch completed
     step: int = 0               # optimizer steps completed
+    stop: bool = False          # set by a signal: end after this step
 
-# %% ../nbs/17_trainer.ipynb #0219f422
+# %% ../nbs/17_trainer.ipynb #a16e7413
 def plan(t: Trainer) -> list[torch.Tensor]:
     "The rest of the current epoch: rows of each step, over all processes."
     world = t.accelerator.num_processes
-    batches = epoch_batches(t.train.labels, t.batch_size * t.accum * world, sampler=t.sampler, period=t.period, seed=t.seed, epoch=t.epoch)
-    return [b[:len(b) // world * world] for b in batches[t.batch:]]
+    batches = epoch_batches(t.train.labels, t.batch_size * world, sampler=t.sampler, period=t.period, seed=t.seed, epoch=t.epoch)
+    joined = [torch.cat(batches[i:i + t.accum]) for i in range(0, len(batches), t.accum)]
+    return [rows[:len(rows) // world * world] for rows in joined[t.batch:]]
 
 # %% ../nbs/17_trainer.ipynb #49ab3177
 def share(t: Trainer, rows: torch.Tensor) -> tuple:
@@ -116,10 +124,9 @@ def trainer_state(t: Trainer) -> dict:
     "What a resumed run needs beside the weights."
     return dict(optimizer=t.optimizer.state_dict(), plateau=asdict(t.plateau), best=asdict(t.best), epoch=t.epoch, batch=t.batch, step=t.step)
 
-# %% ../nbs/17_trainer.ipynb #3575f42b
+# %% ../nbs/17_trainer.ipynb #e298978e
 def restore(t: Trainer, ckpt: Checkpoint) -> None:
     "Put a trainer where the checkpoint was made; patience and other settings stay the new run's."
-    if not ckpt.trainer: raise TamersError('--load-checkpoint: the file holds weights but no state to resume from; it serves tamers-analyze')
     t.model.load_state_dict(ckpt.model)
     t.optimizer.load_state_dict(ckpt.trainer['optimizer'])
     t.plateau.best, t.plateau.stale = (ckpt.trainer['plateau'][k] for k in ('best', 'stale'))
@@ -145,7 +152,7 @@ class Running:
         scores = scores_from_confusion(self.counts.view(C, C).cpu().numpy())
         return dict({k: (v / self.n).item() for k, v in self.sums.items()}, accuracy=float(scores['accuracy']), weighted_f1=float(scores['weighted_f1']))
 
-# %% ../nbs/17_trainer.ipynb #7e25787e
+# %% ../nbs/17_trainer.ipynb #d5170ce3
 def fit(
     t: Trainer,
     settings: EvalOptions, # when and on what to evaluate
@@ -169,17 +176,20 @@ def fit(
             if settings.train_metrics_every and t.step % settings.train_metrics_every == 0:
                 log(event='train', epoch=t.epoch, step=t.step, **scalars(score(t, t.train, settings.train_metrics_batches, shuffle=True)))
             if settings.eval_frequency == 'step' and t.step % settings.eval_every == 0: check()
-            if t.best.stop: break
+            if t.best.stop or t.stop: break
         bar.close()
+        if t.stop:
+            save({}, False)
+            raise KeyboardInterrupt
         if settings.eval_frequency == 'epoch' and (t.epoch % settings.eval_every == 0 or t.epoch == epochs): check()
     if evaluated < t.step: check()
 
-# %% ../nbs/17_trainer.ipynb #3849417f
+# %% ../nbs/17_trainer.ipynb #973b3ddb
 def dev_check(t: Trainer, settings: EvalOptions, running: Running, log: MetricsLog, save, say) -> Running:
     "Evaluate on dev, log it, adapt, save; gives a fresh `Running`."
     seen = running.means()
     bad = next((k for k, v in seen.items() if v != v), None)
-    if bad: raise TamersError(f'step {t.step}: the training {bad} is not a number; the last good state is kept. Try a smaller --lr, or --no-amp')
+    if bad: raise TamersError(f'step {t.step}: the training {bad} is not a number; what was saved before is kept. Try a smaller --lr, or --no-amp')
     metrics = score(t, t.dev, settings.eval_batches, settings.eval_shuffle)
     value = -metrics['loss'] if settings.best_metric == 'loss' else metrics[settings.best_metric]
     better = t.best.update(value)

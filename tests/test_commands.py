@@ -200,6 +200,9 @@ def test_bad_checkpoints_are_refused(corpus, run, tmp_path, capsys):
     cases.append((broken('encoders.pt', encoders=other), ['text encoder', 'identity', '--text-encoder']))
     (tmp_path/'torn.pt').write_bytes((run/'best.pt').read_bytes()[:5000])
     cases.append((tmp_path/'torn.pt', ['not a readable checkpoint']))
+    weights = {k: v for k, v in good['model'].items() if k != 'logit_scale'}
+    cases.append((broken('part.pt', model=weights), ['model.logit_scale']))
+    cases.append((broken('config.pt', config={}), ['config.root', 'config.amp']))
     torch.save({'weights': torch.zeros(3)}, tmp_path/'bare.pt')
     cases.append((tmp_path/'bare.pt', ['missing', 'model_args', 'weights']))
     before = tree(run)
@@ -221,4 +224,64 @@ def test_a_split_that_is_not_there(corpus, run, tmp_path, capsys):
     shutil.copytree(corpus, tmp_path/'c', ignore=shutil.ignore_patterns('run', 'store', 'out'))
     rows = [r for r in csv.reader(open(tmp_path/'c'/'manifest.csv', newline=''))][1:]
     write_manifest(tmp_path/'c', [r for r in rows if r[3] != 'test'])
-    refused(capsys, evaluation.main, ['--checkpoint', run, '--root', tmp_path/'c', '--device', 'cpu'], 'no test split')
+    refused(capsys, evaluation.main, ['--checkpoint', run, '--root', tmp_path/'c', '--device', 'cpu'], 'no usable row in test', 'name another split')
+
+
+def test_a_test_folder_alone_can_be_evaluated(corpus, run, tmp_path, capsys):
+    shutil.copytree(corpus, tmp_path/'mine', ignore=shutil.ignore_patterns('run', 'store', 'out', 'train*', 'dev*'))
+    rows = [r for r in csv.reader(open(tmp_path/'mine'/'manifest.csv', newline=''))][1:]
+    write_manifest(tmp_path/'mine', [r for r in rows if r[3] == 'test'])
+    evaluation.main(['--checkpoint', str(run), '--root', str(tmp_path/'mine'), '--device', 'cpu', '--no-figures'])
+    assert json.loads((run/'test-mine'/'metrics.json').read_text())['n'] == 14, 'not in test/, which holds the scores on the run\'s own corpus'
+
+
+def test_metrics_log_replaces_nothing(corpus, tmp_path, capsys):
+    (tmp_path/'dear.txt').write_text('dear')
+    argv = flags(corpus, tmp_path/'run')
+    refused(capsys, training.main, argv + ['--metrics-log', tmp_path/'dear.txt'], '--metrics-log', 'dear.txt', '--overwrite')
+    assert (tmp_path/'dear.txt').read_text() == 'dear' and not (tmp_path/'run').exists()
+
+
+def test_resume_takes_new_settings_and_refuses_what_makes_no_sense(corpus, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path/'run', ignore=shutil.ignore_patterns('test*'))
+    last = tmp_path/'run'/'last.pt'
+    refused(capsys, training.main, ['--load-checkpoint', last, '--epochs', '2'], 'last.pt', 'has done 2 epochs', '--epochs')
+    refused(capsys, training.main, ['--load-checkpoint', tmp_path/'run'/'best.pt', '--epochs', '5'], 'best.pt', 'later', 'last.pt')
+    refused(capsys, training.main, ['--load-checkpoint', tamers.checkpoint.shipped_checkpoint(), '--save-path', tmp_path/'new'], 'no state to resume')
+    training.main(['--load-checkpoint', str(last), '--epochs', '3', '--lr', '0.00001', '--weight-decay', '0.05'])
+    row = [json.loads(line) for line in (tmp_path/'run'/'metrics.jsonl').read_text().splitlines()][-1]
+    assert (row['epoch'], row['lr'], row['weight_decay']) == (3, 1e-5, 0.05)
+
+
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(corpus, tmp_path):
+    "SIGTERM in the middle of an epoch; the resumed run ends with the weights of the undisturbed one."
+    import signal, time
+    argv = flags(corpus) + ['--batch-size', '4', '--epochs', '60', '--early-stop-patience', '0']
+    training.main(argv + ['--save-path', str(tmp_path/'whole')])
+    p = subprocess.Popen([Path(sys.executable).with_name('tamers-train'), *argv, '--save-path', tmp_path/'cut'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in p.stdout:
+        if line.startswith('epoch   2'): p.send_signal(signal.SIGTERM); break
+    out, err = p.communicate()
+    assert p.returncode == 130, err
+    assert 'go on with: tamers-train --load-checkpoint' in out
+    assert load_checkpoint(tmp_path/'cut'/'last.pt').trainer['step'] < 420
+    training.main(['--load-checkpoint', str(tmp_path/'cut'/'last.pt')])
+    a, b = (load_checkpoint(tmp_path/n/'last.pt').model for n in ('whole', 'cut'))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_unwritable_places_are_told_in_one_line(corpus, tmp_path, capsys):
+    (tmp_path/'file').write_text('')
+    refused(capsys, training.main, flags(corpus, tmp_path/'file'), 'file')
+    argv = flags(corpus, tmp_path/'run')
+    argv[argv.index('--store-path') + 1] = str(tmp_path/'file')
+    refused(capsys, training.main, argv, 'file')
+
+
+def test_a_damaged_index_is_made_anew(tmp_path, capsys):
+    from tamers.store import FileIndex
+    (tmp_path/'files.sqlite').write_bytes(b'rubbish' * 1000)
+    sf.write(tmp_path/'a.wav', np.zeros(8000), 16000)
+    index = FileIndex(tmp_path/'files.sqlite', lambda p: 0.5)
+    assert index(tmp_path/'a.wav').seconds == 0.5 and 'set aside' in capsys.readouterr().out
+    index.save()
