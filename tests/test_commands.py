@@ -72,7 +72,7 @@ def test_checkpoint_holds_what_it_takes(run):
     assert data['classes'] == list(EMOTIONS) and data['config']['batch_size'] == 14
     for kind in ('audio', 'text'):
         e = data['encoders'][kind]
-        assert e['name'] == 'demo' and e['spec']['identity'].startswith('sha256:') and e['spec']['pooling']
+        assert e['name'] == 'demo' and e['spec']['identity'].startswith('demo:') and e['spec']['pooling']
     assert {'accuracy', 'weighted_f1', 'uar', 'loss'} <= set(data['metrics'])
 
 
