@@ -10,9 +10,9 @@ from typing import Literal, Optional
 from .core import TamersError, SPLITS
 
 # %% auto #0
-__all__ = ['AUDIO_ENCODER', 'TEXT_ENCODER', 'EXAMPLES', 'opt', 'DataOptions', 'EncoderOptions', 'ModelOptions', 'OptimOptions',
-           'AdaptOptions', 'EvalOptions', 'RunOptions', 'check_ranges', 'flag_of', 'TrainConfig', 'AnalyzeConfig',
-           'parser', 'to_flags']
+__all__ = ['AUDIO_ENCODER', 'TEXT_ENCODER', 'EXAMPLES', 'opt', 'DataOptions', 'EncoderOptions', 'AdaptTextOptions',
+           'ModelOptions', 'OptimOptions', 'AdaptOptions', 'EvalOptions', 'RunOptions', 'check_ranges', 'flag_of',
+           'TrainConfig', 'AnalyzeConfig', 'parser', 'to_flags']
 
 # %% ../nbs/01_config.ipynb #907646ab
 def opt(
@@ -26,18 +26,20 @@ def opt(
     "A dataclass field with its help text and range."
     return field(default=default, metadata=dict(help=help, ge=ge, gt=gt, le=le, lt=lt))
 
-# %% ../nbs/01_config.ipynb #54ebc722
+# %% ../nbs/01_config.ipynb #08d79309
 @dataclass(kw_only=True)
 class DataOptions:
     "data"
-    root: Optional[str] = opt(None, 'folder of MELD, or folder or file of a manifest; none: the embedded demo corpus (made speech)')
+    root: Optional[str] = opt(None, 'folder of MELD, folder or file of a manifest, webdataset tars or parquet files (folder, glob, URL); none: the embedded demo corpus (made speech)')
     skip_bad: Optional[bool] = opt(None, 'leave out broken rows and name them; default: yes for MELD, no for a manifest')
+    weak_labels: bool = opt(False, 'EmoNet-Voice: take the weaker emotions of its mapping, too (see emonet)')
+    transcribe: Optional[str] = opt(None, 'hub name or folder of a speech recogniser, for rows without a transcript')
     num_workers: int = opt(2, 'processes that decode audio while the encoder works; 0: none', ge=0)
     prefetch_factor: int = opt(2, 'batches each worker decodes ahead', ge=1)
     pin_memory: bool = opt(True, 'copy batches through pinned memory (GPU only)')
     device: Optional[str] = opt(None, 'cpu, cuda, cuda:1, mps; none: the best there is')
 
-# %% ../nbs/01_config.ipynb #d21f3216
+# %% ../nbs/01_config.ipynb #471bfd79
 AUDIO_ENCODER, TEXT_ENCODER = 'MIT/ast-finetuned-audioset-10-10-0.4593', 'gpt2'
 
 @dataclass(kw_only=True)
@@ -49,23 +51,47 @@ class EncoderOptions:
     text_revision: Optional[str] = opt(None, 'branch, tag or commit of the text encoder on the hub')
     audio_pooling: Optional[str] = opt(None, 'how audio tokens become one vector; none: what suits the encoder')
     text_pooling: Optional[str] = opt(None, 'how text tokens become one vector; none: what suits the encoder')
+    audio_layer: Optional[int] = opt(None, 'hidden layer of the audio encoder that is read: 0 the embeddings, -2 the last but one; none: the last')
+    text_layer: Optional[int] = opt(None, 'hidden layer of the text encoder that is read; none: the last')
+    context_turns: int = opt(0, 'earlier turns of the dialogue that the text encoder reads before the current one', ge=0)
+    context_speakers: bool = opt(False, 'put the name of the speaker before each turn')
+    audio_buckets: bool = opt(False, 'AST reads clips padded to a multiple of 0.64 s, not to 10.24 s: several times as fast, other embeddings')
     encode_batch_size: int = opt(16, 'utterances the encoders see at once', ge=1)
     store: bool = opt(True, 'encode once and keep the embeddings; --no-store encodes in every step')
     store_path: Optional[str] = opt(None, 'folder of the embedding store; none: store/ in the cache folder')
 
-# %% ../nbs/01_config.ipynb #6de8a9dc
+# %% ../nbs/01_config.ipynb #1894f4f3
+@dataclass(kw_only=True)
+class AdaptTextOptions:
+    "text encoder adaptation"
+    text_adapt: Literal['none', 'last', 'lora', 'all'] = opt('none', 'what of the text encoder learns: nothing, its last layers, low-rank additions, or all of it')
+    text_adapt_layers: int = opt(2, 'last: how many layers', ge=1)
+    text_adapt_epochs: int = opt(3, 'passes over the training transcripts', ge=1)
+    text_adapt_lr: float = opt(5e-5, 'learning rate of the adaptation', gt=0)
+    text_adapt_batch_size: int = opt(32, 'transcripts in a batch of the adaptation', ge=1)
+    lora_rank: int = opt(8, 'lora: rank of the additions', ge=1)
+
+# %% ../nbs/01_config.ipynb #0078cb28
 @dataclass(kw_only=True)
 class ModelOptions:
     "model and loss"
     modality: Literal['both', 'audio', 'text'] = opt('both', 'train on both modalities or on one alone')
+    fusion: Literal['concat', 'gated', 'attention'] = opt('concat', 'how the classifier sees both: side by side, through a gate, or by attention over their tokens')
     fusion_shared_dim: int = opt(256, 'dimensions of the shared space', ge=1)
     fusion_dropout: float = opt(0.5, 'dropout of the inputs and in the classifier', ge=0, lt=1)
     fusion_hidden_mult: float = opt(1.0, 'hidden width of the classifier, times its input width', gt=0)
     fusion_classifier_depth: int = opt(1, 'hidden layers of the classifier; 0: a linear one', ge=0)
+    modality_dropout: float = opt(0.0, 'how often one modality is hidden from the classifier in training', ge=0, le=1)
+    contrastive: Literal['infonce', 'duplicates', 'supervised', 'sigmoid'] = opt('infonce', 'positives: own pair; also same transcript or clip; same emotion; own pair, each pair by itself')
     contrastive_weight: float = opt(1.0, 'weight of the contrastive loss; 0 turns it off', ge=0)
+    classification: Literal['ce', 'focal', 'adjusted'] = opt('ce', 'cross-entropy, focal loss, or cross-entropy adjusted by how frequent the classes are')
+    focal_gamma: float = opt(2.0, 'focal: how much less an utterance counts that is understood', ge=0)
+    adjust_tau: float = opt(1.0, 'adjusted: how much of the frequencies is taken out', ge=0)
+    label_smoothing: float = opt(0.0, 'share of the label that is spread over all classes', ge=0, lt=1)
+    mixup: float = opt(0.0, 'parameter of the Beta distribution that mixes pairs of utterances; 0: no mixing', ge=0)
     class_weight_gamma: float = opt(0.0, 'class weights = inverse frequency to this power, of mean 1; 0: none', ge=0)
 
-# %% ../nbs/01_config.ipynb #3390935a
+# %% ../nbs/01_config.ipynb #bdae3d8c
 @dataclass(kw_only=True)
 class OptimOptions:
     "optimisation"
@@ -74,6 +100,7 @@ class OptimOptions:
     grad_accum_steps: int = opt(1, 'batches that make one optimizer step, contrasted as one large batch', ge=1)
     lr: float = opt(5e-4, 'learning rate', gt=0)
     weight_decay: float = opt(1e-2, 'weight decay (of matrices; not of biases, norms and the logit scale)', ge=0)
+    weight_averaging: float = opt(0.0, 'evaluate and keep a running average of the weights with this decay, such as 0.99; 0: none', ge=0, lt=1)
     max_grad_norm: float = opt(1.0, 'clip the gradient to this norm; 0: never', ge=0)
     train_sampler: Literal['shuffle', 'weighted', 'interleaved'] = opt('shuffle', 'natural order; classes drawn evenly; blocks of each in turn')
     interleave_period: int = opt(1, 'interleaved: batches in a block before the other kind takes over', ge=1)
@@ -107,7 +134,7 @@ class EvalOptions:
     train_metrics_every: int = opt(0, 'log metrics on training rows after this many steps; 0: never', ge=0)
     train_metrics_batches: int = opt(8, 'training batches for these metrics; 0: all', ge=0)
 
-# %% ../nbs/01_config.ipynb #870942fb
+# %% ../nbs/01_config.ipynb #6137e704
 @dataclass(kw_only=True)
 class RunOptions:
     "files"
@@ -115,6 +142,8 @@ class RunOptions:
     overwrite: bool = opt(False, 'allow --save-path to hold an earlier run, which is replaced')
     metrics_log: Optional[str] = opt(None, 'file of one JSON object a line; none: metrics.jsonl in the save path')
     load_checkpoint: Optional[str] = opt(None, 'resume from this best.pt or last.pt; its settings hold unless given anew')
+    seeds: Optional[str] = opt(None, 'train once for each seed and report the spread: how many, or a list such as 1,2,3')
+    recipe: Optional[str] = opt(None, 'start from the settings of this recipe; flags that are given hold')
 
 # %% ../nbs/01_config.ipynb #d06eaaea
 def check_ranges(cfg) -> None:
@@ -137,15 +166,19 @@ def flag_of(name: str) -> str:
     "The command line flag of a field: `batch_size` is `--batch-size`."
     return '--' + name.replace('_', '-')
 
-# %% ../nbs/01_config.ipynb #197c1c40
+# %% ../nbs/01_config.ipynb #f585f5d0
 @dataclass(kw_only=True)
-class TrainConfig(RunOptions, EvalOptions, AdaptOptions, OptimOptions, ModelOptions, EncoderOptions, DataOptions):
+class TrainConfig(RunOptions, EvalOptions, AdaptOptions, OptimOptions, ModelOptions, AdaptTextOptions, EncoderOptions, DataOptions):
     "Train TAMERS: align a frozen audio and a frozen text encoder, and classify the emotion of an utterance."
     def __post_init__(self):
         check_ranges(self)
         if self.min_lr > self.lr: raise TamersError(f'--min-lr {self.min_lr}: must be at most --lr, {self.lr}')
         if self.max_weight_decay < self.weight_decay:
             raise TamersError(f'--max-weight-decay {self.max_weight_decay}: must be at least --weight-decay, {self.weight_decay}')
+        if self.modality != 'both' and (self.fusion != 'concat' or self.modality_dropout):
+            flag = f'--fusion {self.fusion}' if self.fusion != 'concat' else f'--modality-dropout {self.modality_dropout}'
+            raise TamersError(f'{flag}: needs both modalities, and --modality is {self.modality}')
+        if self.mixup and self.fusion == 'attention': raise TamersError(f'--mixup {self.mixup}: mixes one vector a modality, and --fusion attention has one for each token')
 
 # %% ../nbs/01_config.ipynb #14252f70
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from .core import EMOTIONS, SPLITS, TamersError
 __all__ = ['Utterance', 'some', 'is_timed', 'count_table', 'markdown_table', 'group_reasons', 'broken_rows', 'Corpus',
            'notice_times', 'normalise', 'notice_repeats']
 
-# %% ../nbs/03_corpus.ipynb #a658ad73
+# %% ../nbs/03_corpus.ipynb #2e1373df
 @dataclass
 class Utterance:
     "One thing said by one speaker."
@@ -27,6 +27,7 @@ class Utterance:
     dialogue: int | str | None = None
     turn: int | None = None     # position in the dialogue
     seconds: float | None = None # length of the clip; None: not read
+    sha: str | None = None      # SHA-256 of the bytes of the clip, where it is known
 
 # %% ../nbs/03_corpus.ipynb #21750995
 def some(names, n: int = 10, sep: str = ', ') -> str:
@@ -66,11 +67,11 @@ def broken_rows(root: Path, gone: list) -> TamersError:
     named = [f'{u.split} {u.id}' + (f' ({u.audio})' if u.audio else '') + f': {reason}' for u, reason in gone]
     return TamersError(f'{root}: broken rows: {len(gone)}\n  ' + some(named, sep='\n  ') + '\nMend these rows, or pass --skip-bad to leave them out')
 
-# %% ../nbs/03_corpus.ipynb #f34700bc
+# %% ../nbs/03_corpus.ipynb #f100ee4d
 @dataclass(repr=False)
 class Corpus:
     "Utterances ordered by split, dialogue and turn; what was left out, and what was noticed."
-    root: Path
+    root: Path | str              # where it was read from; a URL is a str
     utterances: list[Utterance]
     left_out: list = field(default_factory=list)  # (split, id, reason)
     notes: list = field(default_factory=list)     # one line each, about the corpus as it was loaded
@@ -78,7 +79,7 @@ class Corpus:
     needed: tuple = ('train', 'dev')  # splits that must not be empty
 
     def __repr__(self):
-        return f"{self.root.resolve().name}{'' if is_timed(self.utterances) else ', text only'}: {len(self.utterances)} utterances, {len(self.left_out)} left out"
+        return f"{Path(self.root).resolve().name}{'' if is_timed(self.utterances) else ', text only'}: {len(self.utterances)} utterances, {len(self.left_out)} left out"
     def split(self, name: str): return [u for u in self.utterances if u.split == name]
     def drop(self, reasons: dict) -> Corpus:
         "The corpus without the (split, id) in `reasons`; `TamersError` if it is strict, or if that leaves nothing in a split that is needed."
@@ -111,14 +112,14 @@ def notice_times(utterances: list[Utterance], spans: dict, tolerance: float = 0.
         if other: notes.append(f'{split}: clips longer or shorter than their row says, by more than {tolerance} s: {len(other)} ({some(other)}); the length of the clip counts')
     return notes
 
-# %% ../nbs/03_corpus.ipynb #a1370c60
+# %% ../nbs/03_corpus.ipynb #0f53b992
 def normalise(text: str) -> str:
     "A transcript without case, punctuation and extra spaces."
     return ' '.join(re.sub(r'[^\w\s]', '', text.lower()).split())
 
 def notice_repeats(utterances: list[Utterance]) -> list[str]:
     "Lines about transcripts that occur more than once."
-    counts, notes = {s: Counter(normalise(u.text) for u in utterances if u.split == s) for s in SPLITS}, []
+    counts, notes = {s: Counter(normalise(u.text) for u in utterances if u.split == s and u.text) for s in SPLITS}, []
     for split, c in counts.items():
         same, seen = sum(n for n in c.values() if n > 1), sum(n for t, n in c.items() if t in counts['train'])
         if same: notes.append(f'{split}: rows that share their transcript with another row of the split: {same} of {c.total()}')

@@ -14,11 +14,11 @@ from .corpus import Corpus, Utterance, notice_repeats, notice_times, some
 
 # %% auto #0
 __all__ = ['CP1252', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS', 'ROOT',
-           'read_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'whole', 'check_unique',
-           'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span', 'meld_rows', 'read_meld',
-           'read_manifest', 'find_broken', 'find_corpus', 'load_corpus']
+           'read_text', 'decode_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'whole',
+           'check_unique', 'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span', 'meld_rows',
+           'read_meld', 'read_manifest', 'find_broken', 'find_corpus', 'load_corpus']
 
-# %% ../nbs/04_data.ipynb #c5e7349a
+# %% ../nbs/04_data.ipynb #531f5377
 CP1252 = {i: bytes([i]).decode('cp1252', 'ignore') or chr(i) for i in range(0x80, 0xA0)} | {0xA0: ' '}
 
 def read_text(path: str | Path) -> str:
@@ -26,6 +26,10 @@ def read_text(path: str | Path) -> str:
     try: data = Path(path).read_bytes()
     except OSError as e: raise TamersError(f'{path}: cannot be read ({e.strerror}); check its permissions, or where it links to') from e
     if b'\0' in data: raise TamersError(f'{path}: not text in UTF-8, as it holds zero bytes (a spreadsheet, an archive, UTF-16?); save it as CSV in UTF-8')
+    return decode_text(data)
+
+def decode_text(data: bytes) -> str:
+    "Text from bytes in UTF-8 or cp1252, with the traces of a wrong encoding removed."
     try: text = data.decode('utf-8-sig')
     except UnicodeDecodeError: text = data.decode('latin-1')
     return text.translate(CP1252)
@@ -177,12 +181,12 @@ def read_meld(root: Path, files: list, clips: bool = True, needed: tuple = ('tra
         utterances, spans = utterances + rows, spans | times
     return utterances, spans, notes
 
-# %% ../nbs/04_data.ipynb #6077ddc2
+# %% ../nbs/04_data.ipynb #9c643787
 MANIFESTS = ('manifest.csv', 'manifest.tsv', 'manifest.jsonl')
 
-def read_manifest(path: Path, clips: bool = True) -> list[Utterance]:
-    "The utterances of a manifest, CSV or JSON lines; without `clips` it needs no audio column."
-    columns = ('audio',)*clips + ('text', 'label', 'split')
+def read_manifest(path: Path, clips: bool = True, texts: bool = True) -> list[Utterance]:
+    "The utterances of a manifest, CSV or JSON lines; without `clips` it needs no audio column, without `texts` none of text."
+    columns = ('audio',)*clips + ('text',)*texts + ('label', 'split')
     rows = list((jsonl_rows if path.suffix.lower() == '.jsonl' else csv_rows)(path, columns))
     check_names(path, rows, 'label', EMOTIONS)
     check_names(path, rows, 'split', SPLIT_OF)
@@ -195,17 +199,17 @@ def read_manifest(path: Path, clips: bool = True) -> list[Utterance]:
         id = row.get('id') or (f'line{line}' if not audio else audio if (n := used[split, audio]) == 1 else f'{audio}#{n}')
         place = SPLITS.index(split), dialogues.setdefault(dialogue or line, len(dialogues)), line if turn is None else turn, line
         clip = path.parent/audio if audio else None
-        placed.append((place, Utterance(id, split, row['text'], row['label'].lower(), clip, row.get('speaker') or None, dialogue, turn)))
+        placed.append((place, Utterance(id, split, row.get('text', ''), row['label'].lower(), clip, row.get('speaker') or None, dialogue, turn)))
     check_unique(path, (f'{u.split} {u.id}' for _, u in placed))
     return [u for _, u in sorted(placed, key=lambda p: p[0])]
 
-# %% ../nbs/04_data.ipynb #aa5eb547
-def find_broken(utterances: list[Utterance], probe) -> dict:
+# %% ../nbs/04_data.ipynb #5c88ed83
+def find_broken(utterances: list[Utterance], probe, texts: bool = True) -> dict:
     "`{(split, id): reason}` of the rows that cannot be used; the `seconds` of the others are set."
     broken = {}
     for u in tqdm(utterances, desc='reading clips', unit='clip', disable=None, leave=False):
         try:
-            if not u.text: raise TamersError('empty transcript')
+            if texts and not u.text: raise TamersError('empty transcript')
             if probe is None: continue
             if u.audio is None or not os.path.isfile(u.audio): raise TamersError('no clip')
             u.seconds = probe(u.audio)
@@ -229,13 +233,14 @@ def find_corpus(root: Path) -> tuple[Path | None, list]:
         raise TamersError(f"{root}: no corpus; looked for {', '.join(MANIFESTS)} or train{TABLE}; found {some('/'.join((*parts, name)) for parts, name in files) or 'that the folder is empty'}; {ROOT}")
     return (root/manifests[0] if manifests else None), files
 
-# %% ../nbs/04_data.ipynb #393b179d
+# %% ../nbs/04_data.ipynb #eb29015f
 def load_corpus(
     root: str | Path,              # folder of MELD; folder or file of a manifest
     *,
     skip_bad: bool | None = None,  # leave broken rows out; None: yes for MELD, no for a manifest
     probe=probe,                   # path -> seconds; raises `TamersError` for a broken clip
     clips: bool = True,            # False: the text alone, no clip is looked for
+    texts: bool = True,            # False: a row may be without a transcript
     split: str | None = None,      # read this split alone, to evaluate; None: all, to train
 ) -> Corpus:
     "Load a corpus; `TamersError` names what is wrong with it, where, and the cure."
@@ -243,10 +248,10 @@ def load_corpus(
     root = Path(root).expanduser()
     manifest, files = find_corpus(root)
     needed = (split,) if split else ('train', 'dev')
-    utterances, spans, notes = (read_manifest(manifest, clips), {}, []) if manifest else read_meld(root, files, clips, needed)
+    utterances, spans, notes = (read_manifest(manifest, clips, texts), {}, []) if manifest else read_meld(root, files, clips, needed)
     if split: utterances = [u for u in utterances if u.split == split]
     strict = manifest is not None if skip_bad is None else not skip_bad
-    corpus = Corpus(root, utterances, notes=notes, strict=strict, needed=needed).drop(find_broken(utterances, probe if clips else None))
+    corpus = Corpus(root, utterances, notes=notes, strict=strict, needed=needed).drop(find_broken(utterances, probe if clips else None, texts))
     if not split and not corpus.split('test'): corpus.notes.append('test: no rows; tamers-analyze can only use --split dev, on which the best epoch was chosen')
     corpus.notes.extend(notice_times(corpus.utterances, spans) + notice_repeats(corpus.utterances))
     return corpus

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from .core import EMOTIONS, TamersError
 
 # %% auto #0
-__all__ = ['Standardise', 'classifier', 'FusionOutput', 'FusionModel']
+__all__ = ['Standardise', 'Dropout', 'classifier', 'Gate', 'hide_one', 'FusionOutput', 'FusionModel']
 
 # %% ../nbs/11_fusion.ipynb #bc77758c
 class Standardise(nn.Module):
@@ -39,7 +39,21 @@ class Standardise(nn.Module):
 
     def forward(self, x): return (x.float() - self.mean) / self.std
 
-# %% ../nbs/11_fusion.ipynb #858055bd
+# %% ../nbs/11_fusion.ipynb #fc1f0c12
+class Dropout(nn.Module):
+    "Leave units out with probability `p`, to 1/256, while training; several times as fast as torch's on a CPU."
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = round(256 * p) / 256
+
+    def forward(self, x):
+        if not (self.training and self.p): return x
+        if x.device.type != 'cpu': return F.dropout(x, self.p)
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-2**63, None)
+        kept = draws.view(torch.uint8)[:x.numel()].view(x.shape) >= 256 * self.p
+        return x * kept.to(x.dtype).div_(1 - self.p)
+
+# %% ../nbs/11_fusion.ipynb #3c516e66
 def classifier(
     dim_in: int,        # width of [z_a; z_t]
     n_classes: int,
@@ -51,9 +65,33 @@ def classifier(
     layers, width = [nn.LayerNorm(dim_in)], dim_in
     for _ in range(depth):
         hidden = max(1, round(hidden_mult * dim_in))
-        layers += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(width, hidden), nn.GELU(), Dropout(dropout)]
         width = hidden
     return nn.Sequential(*layers, nn.Linear(width, n_classes))
+
+# %% ../nbs/11_fusion.ipynb #7e192742
+class Gate(nn.Module):
+    "Weigh audio against text in every coordinate (gated multimodal unit: Arevalo et al., 2017)."
+    def __init__(self, shared_dim: int):
+        super().__init__()
+        self.weigh = nn.Sequential(nn.LayerNorm(2*shared_dim), nn.Linear(2*shared_dim, shared_dim), nn.Sigmoid())
+
+    def forward(self,
+        z_a: torch.Tensor, # (B, shared_dim)
+        z_t: torch.Tensor, # (B, shared_dim)
+    ) -> torch.Tensor:     # (B, shared_dim)
+        g = self.weigh(torch.cat([z_a, z_t], -1))
+        return g*z_a + (1 - g)*z_t
+
+# %% ../nbs/11_fusion.ipynb #e8abdfe6
+def hide_one(
+    z_a: torch.Tensor,  # (B, shared_dim)
+    z_t: torch.Tensor,  # (B, shared_dim)
+    p: float,           # how often
+) -> tuple:             # the two, with zeros in the place of what is hidden
+    "Hide audio or text of an utterance, never both (modality dropout: Neverova et al., 2016)."
+    u = torch.rand(len(z_a), 1, device=z_a.device)
+    return z_a * (u >= p/2), z_t * (u < 1 - p/2)
 
 # %% ../nbs/11_fusion.ipynb #466fb49c
 @dataclass
@@ -63,7 +101,7 @@ class FusionOutput:
     z_t: torch.Tensor     # text in the shared space (B, shared_dim), unit length; zeros without text
     logits: torch.Tensor  # scores of the classes (B, n_classes)
 
-# %% ../nbs/11_fusion.ipynb #bb9fe7f2
+# %% ../nbs/11_fusion.ipynb #d097b7a7
 class FusionModel(nn.Module):
     "Project audio and text embeddings to a shared space and classify the emotion from both."
     def __init__(self, *,
@@ -72,15 +110,22 @@ class FusionModel(nn.Module):
         n_classes: int = len(EMOTIONS),
         shared_dim: int = 256,     # dimensions of the shared space
         dropout: float = 0.5,      # share of inputs and of hidden units left out in training
-        hidden_mult: float = 1.0,  # hidden width of the classifier, times 2*shared_dim
+        hidden_mult: float = 1.0,  # hidden width of the classifier, times its input width
         classifier_depth: int = 1, # hidden layers of the classifier
+        fusion: str = 'concat',    # concat or gated: what the classifier sees
+        modality_dropout: float = 0., # how often one modality is hidden from the classifier in training
+        sigmoid_loss: bool = False,   # start scale and bias where SigLIP does, rather than the scale where CLIP does
     ):
         super().__init__()
+        if fusion not in ('concat', 'gated'): raise TamersError(f'fusion {fusion!r}: must be concat or gated')
         if audio_dim: self.audio_input, self.audio_projection = Standardise(audio_dim), nn.Linear(audio_dim, shared_dim)
         if text_dim: self.text_input, self.text_projection = Standardise(text_dim), nn.Linear(text_dim, shared_dim)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = classifier(2*shared_dim, n_classes, classifier_depth, hidden_mult, dropout)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.dropout = Dropout(dropout)
+        self.classifier = classifier(shared_dim if fusion == 'gated' else 2*shared_dim, n_classes, classifier_depth, hidden_mult, dropout)
+        self.gate = Gate(shared_dim) if fusion == 'gated' else None
+        self.modality_dropout = modality_dropout
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(10 if sigmoid_loss else 1 / 0.07)))
+        self.logit_bias = nn.Parameter(torch.tensor(-10.)) if sigmoid_loss else None
 
     def project(self, x, kind):
         "Embeddings (B, D) of a modality in the shared space (B, shared_dim)."
@@ -97,7 +142,9 @@ class FusionModel(nn.Module):
         z_t = None if text is None else self.project(text, 'text')
         z_a = torch.zeros_like(z_t) if z_a is None else z_a
         z_t = torch.zeros_like(z_a) if z_t is None else z_t
-        return FusionOutput(z_a, z_t, self.classifier(torch.cat([z_a, z_t], -1)).float())
+        seen = hide_one(z_a, z_t, self.modality_dropout) if self.training and self.modality_dropout else (z_a, z_t)
+        h = torch.cat(seen, -1) if self.gate is None else self.gate(*seen)
+        return FusionOutput(z_a, z_t, self.classifier(h).float())
 
     @torch.no_grad()
     def clamp_scale(self):

@@ -169,6 +169,48 @@ def test_contrastive_weight(run):
     assert on['loss'] == pytest.approx(on['contrastive'] + on['classification']) and off['loss'] == pytest.approx(off['classification'])
 
 
+def test_contrastive(run):
+    first = {k: evals(run('--contrastive', k, name=k)[0])[0]['contrastive'] for k in ('infonce', 'duplicates', 'supervised', 'sigmoid')}
+    assert len({round(v, 6) for k, v in first.items() if k != 'duplicates'}) == 3 and first['sigmoid'] > 5
+    assert 'logit_bias' in run('--contrastive', 'sigmoid', name='b')[1].model
+
+
+def test_classification_and_its_parameters(run):
+    start = lambda *f: evals(run(*f, '--fusion-dropout', 0, name='-'.join(map(str, f)).replace('/', ''))[0])[0]
+    plain, focal, hard, smooth = (start('--classification', c, *f) for c, f in (('ce', ()), ('focal', ()), ('focal', ('--focal-gamma', 5)), ('ce', ('--label-smoothing', 0.3))))
+    assert hard['classification'] < focal['classification'] < plain['classification']
+    assert smooth['classification'] != plain['classification'] and smooth['accuracy'] <= 1
+
+
+def test_adjust_tau(tiny, run):
+    "Classes are even here, so what is added to the scores is the same for all and changes nothing; a rare class would have it otherwise."
+    even = [evals(run('--classification', 'adjusted', '--adjust-tau', t, name=str(t))[0])[0]['classification'] for t in (0, 2)]
+    assert even[0] == pytest.approx(even[1], abs=1e-4)
+    from tamers.losses import Objective
+    prior = lambda tau: Objective(classification='adjusted', adjust_tau=tau, counts=torch.tensor([1, 3])).kind['log_prior']
+    assert prior(1.).exp().tolist() == pytest.approx([0.25, 0.75]) and torch.allclose(prior(2.), 2*prior(1.))
+
+
+def test_fusion(run):
+    c = run('--fusion', 'gated', '--fusion-shared-dim', 24)[1]
+    assert c.model_args['fusion'] == 'gated' and c.model['gate.weigh.1.weight'].shape == (24, 48) and c.model['classifier.0.weight'].shape == (24,)
+
+
+@pytest.mark.parametrize('flag, value', [('--modality-dropout', 0.5), ('--mixup', 0.4)])
+def test_modality_dropout_and_mixup(run, flag, value):
+    a, b = evals(run()[0])[0], evals(run(flag, value, name='b')[0])[0]
+    assert b['train_loss'] != a['train_loss']
+    if flag == '--modality-dropout': assert run(flag, value, name='c')[1].model_args['modality_dropout'] == 0.5
+
+
+def test_weight_averaging(run):
+    "Training goes on as if there were no average; dev and the checkpoint have it."
+    off, on = run(), run('--weight-averaging', 0.5, name='b')
+    assert [r['train_loss'] for r in evals(on[0])] == [r['train_loss'] for r in evals(off[0])] and on[0][-1]['loss'] != off[0][-1]['loss']
+    assert torch.equal(torch.cat([v.flatten() for v in on[1].trainer['weights'].values()]), weights(off[1])) and not torch.equal(weights(on[1]), weights(off[1]))
+    assert on[1].trainer['averaged'] == 8
+
+
 @pytest.mark.parametrize('modality, other', [('audio', 'text'), ('text', 'audio')])
 def test_modality(run, modality, other):
     c = run('--modality', modality)[1]
@@ -233,7 +275,8 @@ def test_amp(monkeypatch):
 @pytest.mark.parametrize('flag, value, words', [
     ('--batch-size', '0', 'at least 2'), ('--epochs', '0', 'at least 1'), ('--lr', '-1', 'above 0'), ('--fusion-dropout', '1', 'below 1'),
     ('--lr-decay-factor', '1.5', 'at most 1'), ('--wd-growth-factor', '0.5', 'at least 1'), ('--num-workers', '-1', 'at least 0'), ('--grad-accum-steps', '0', 'at least 1'),
-    ('--min-lr', '1', 'at most --lr'), ('--max-weight-decay', '0.001', 'at least --weight-decay'), ('--device', 'cuda:7', 'no such device'), ('--interleave-period', '0', 'at least 1')])
+    ('--min-lr', '1', 'at most --lr'), ('--max-weight-decay', '0.001', 'at least --weight-decay'), ('--device', 'cuda:7', 'no such device'), ('--interleave-period', '0', 'at least 1'),
+    ('--weight-averaging', '1', 'below 1'), ('--mixup', '-1', 'at least 0'), ('--modality-dropout', '1.5', 'at most 1'), ('--label-smoothing', '1', 'below 1')])
 def test_bad_values_are_refused(flag, value, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as e: main([flag, value])
