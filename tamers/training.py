@@ -102,18 +102,21 @@ def run_folder(
     if make: folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-# %% ../nbs/18_training.ipynb #a9717fb1
+# %% ../nbs/18_training.ipynb #b6ec3d44
 def make_trainer(
     cfg: TrainConfig,
     acc: Accelerator,
     train: Split,
     dev: Split,
+    encoders: dict,
 ) -> tuple[Trainer, dict]:  # and the arguments that rebuild the model
     "Model, optimizer and watchers of a run."
-    audio_dim, text_dim = train.features.dims
+    (audio_dim, text_dim), poolings = train.features.dims, {k: encoders[k].pooling for k in encoders}
+    rows = {k: s[0] for k, s in zip(('audio', 'text'), train.features.shapes) if s and len(s) > 1}
+    sequences = {f'{k}_rows': n for k, n in rows.items()} | {f'{k}_pooling': poolings[k] for k in rows}
     args = dict(audio_dim=audio_dim, text_dim=text_dim, shared_dim=cfg.fusion_shared_dim, dropout=cfg.fusion_dropout,
         hidden_mult=cfg.fusion_hidden_mult, classifier_depth=cfg.fusion_classifier_depth, fusion=cfg.fusion,
-        modality_dropout=cfg.modality_dropout, sigmoid_loss=cfg.contrastive == 'sigmoid')
+        modality_dropout=cfg.modality_dropout, sigmoid_loss=cfg.contrastive == 'sigmoid', **sequences)
     torch.manual_seed(cfg.seed)
     model = FusionModel(**args).to(acc.device)
     optimizer = torch.optim.AdamW(param_groups(model, cfg.weight_decay), lr=cfg.lr, fused=acc.device.type in ('cpu', 'cuda'))
@@ -148,7 +151,7 @@ def few_threads(
     try: yield
     finally: torch.set_num_threads(before)
 
-# %% ../nbs/18_training.ipynb #17153e47
+# %% ../nbs/18_training.ipynb #3c4d770a
 def train(
     config: TrainConfig | None = None,  # None: the embedded default
 ) -> dict:                 # `best` and `last` (paths), `metrics` of the best on dev, `epochs`, `steps`
@@ -162,7 +165,7 @@ def train(
     say = print if acc.is_main_process else lambda *_: None
     if cfg.use_multi_gpu and acc.num_processes == 1: say('--use-multi-gpu: fewer than two GPUs here, training goes on in one process')
     train_split, dev, encoders = prepare_data(cfg, acc, say)
-    trainer, args = make_trainer(cfg, acc, train_split, dev)
+    trainer, args = make_trainer(cfg, acc, train_split, dev, encoders)
     if ckpt: resume(trainer, args, ckpt, encoders, cfg)
     else: standardise_inputs(trainer.model, train_split, cfg.batch_size)
     if not cfg.store: say(f'{len(train_split.features.cut)} inputs of train are longer than the window of their encoder and were cut at their end')
@@ -221,14 +224,15 @@ def stop_on_signal(t: Trainer, say, folder: Path):
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
 
-# %% ../nbs/18_training.ipynb #ed8a2816
+# %% ../nbs/18_training.ipynb #096da7c0
 def resume(t: Trainer, args: dict, ckpt: Checkpoint, encoders: dict, cfg: TrainConfig) -> None:
     "Go on from a checkpoint, after checking that it fits this run and that something is left to do."
     path = cfg.load_checkpoint
     if set(ckpt.encoders) != set(encoders): raise TamersError(f"{path}: trained on {' and '.join(ckpt.encoders)}, this run uses {' and '.join(encoders)}; set --modality as in training")
     check_encoders(ckpt, {k: e.spec for k, e in encoders.items()}, path)
-    then = {k: p.default for k, p in inspect.signature(FusionModel).parameters.items()} | ckpt.model_args
-    differ = [f'{k}: {then[k]} then, {v} now' for k, v in args.items() if then[k] != v]
+    defaults = {k: p.default for k, p in inspect.signature(FusionModel).parameters.items()}
+    then, now = defaults | ckpt.model_args, defaults | args
+    differ = [f'{k}: {then[k]} then, {v} now' for k, v in now.items() if then[k] != v]
     if differ: raise TamersError(f"{path}: holds a model of another shape ({'; '.join(differ)}); drop these flags, or train anew without --load-checkpoint")
     if not ckpt.trainer: raise TamersError(f'{path}: holds weights but no state to resume from; it serves tamers-analyze')
     restore(t, ckpt)

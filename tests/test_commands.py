@@ -88,7 +88,7 @@ def test_analyze_writes_scikit_learns_numbers(corpus, run, capsys):
     assert m['weighted_f1'] == pytest.approx(f1_score(y, p, average='weighted', zero_division=0))
     assert m['macro_f1'] == pytest.approx(f1_score(y, p, average='macro', zero_division=0))
     assert m['uar'] == pytest.approx(balanced_accuracy_score(y, p))
-    assert m['classification'] == pytest.approx(log_loss(y, probs, labels=list(EMOTIONS)), abs=1e-4)
+    assert m['calibration']['nll'] == pytest.approx(log_loss(y, probs, labels=list(EMOTIONS)), abs=1e-4)
     want = precision_recall_fscore_support(y, p, labels=list(EMOTIONS), zero_division=0)
     for i, e in enumerate(EMOTIONS): assert [m['per_class'][e][k] for k in ('precision', 'recall', 'f1', 'support')] == pytest.approx([w[i] for w in want])
     assert m['confusion']['classes'] == list(EMOTIONS) and np.sum(m['confusion']['counts']) == 14
