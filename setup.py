@@ -5,6 +5,7 @@ from setuptools import find_packages, setup
 config = ConfigParser(delimiters=['='])
 config.read('settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
+extras = {name: cfg[f'{name}_requirements'].split() for name in ('report', 'shards', 'adapt')}
 
 setup(
     name=cfg['lib_name'],
@@ -22,7 +23,7 @@ setup(
     package_data={'tamers.checkpoints': ['demo/*'], 'tamers.analysis': ['*.ipynb']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={'report': cfg['report_requirements'].split(), 'dev': cfg['dev_requirements'].split() + cfg['report_requirements'].split()},
+    extras_require=extras | {'dev': sum(extras.values(), cfg['dev_requirements'].split())},
     entry_points={
         'console_scripts': cfg['console_scripts'].split(),
         'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],

@@ -69,13 +69,14 @@ class BestScore:
     @property
     def stop(self) -> bool: return 0 < self.patience <= self.stale
 
-# %% ../nbs/16_engine.ipynb #76232168
+# %% ../nbs/16_engine.ipynb #64445674
 def _forward(model, part, accelerator, seed: int) -> FusionOutput:
     "The head on one part; the seed makes the second run drop the same units as the first."
-    torch.manual_seed(seed % 2**63)
+    seeding = torch.default_generator if accelerator.device.type == 'cpu' else torch  # torch.manual_seed asks every backend
+    seeding.manual_seed(seed % 2**63)
     with accelerator.autocast(): return model(*part)
 
-# %% ../nbs/16_engine.ipynb #8655307b
+# %% ../nbs/16_engine.ipynb #c8f8eeeb
 def train_step(
     model: FusionModel,
     optimizer,
@@ -97,7 +98,8 @@ def train_step(
     labels, extra = accelerator.gather(labels), {k: accelerator.gather(v) for k, v in extra.items()}
     losses = objective(whole, labels, model, **extra)
     optimizer.zero_grad()
-    accelerator.backward(losses['loss'])
+    scaled = accelerator.scaler is not None  # float16; accelerate's wrappers cost a CPU step a tenth of its time
+    accelerator.backward(losses['loss']) if scaled else losses['loss'].backward()
     start = rank * len(labels) // world
     for i, (part, s) in enumerate(() if alone else zip(parts, seeds)):
         out = outs[i] if once else _forward(model, part, accelerator, s)
@@ -105,7 +107,7 @@ def train_step(
         _push(out, whole, rows)
         start = rows.stop
     _sum_gradients(model, accelerator)
-    if max_grad_norm: accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
+    if max_grad_norm: (accelerator if scaled else torch.nn.utils).clip_grad_norm_(model.parameters(), max_grad_norm)
     optimizer.step()
     model.clamp_scale()
     return dict({k: v.detach() for k, v in losses.items()}, logits=whole.logits.detach(), labels=labels)

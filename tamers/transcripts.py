@@ -114,7 +114,7 @@ class Transcripts:
                 found.update(db.execute(f"SELECT sha, text FROM texts WHERE sha IN ({','.join('?' * len(some))})", some))
         return found
 
-# %% ../nbs/26_transcripts.ipynb #557ace00
+# %% ../nbs/26_transcripts.ipynb #bf513eab
 def transcribe_missing(
     transcriber: Transcriber,
     transcripts: Transcripts,
@@ -130,13 +130,13 @@ def transcribe_missing(
 ) -> dict[str, str]:     # why clips could not be transcribed, by key
     "Transcribe the clips that `transcripts` does not hold; what was done stays after any failure."
     known = transcripts.lookup([i.key for i in items])
-    plan = plan_batches([i for i in items if i.key not in known], batch_size)[rank::world]
+    plan = [b for b in plan_batches(items, batch_size)[rank::world] if any(i.key not in known for i in b)]
     failures, fresh, saved = {}, {}, time.monotonic()
     bar = tqdm(total=sum(map(len, plan)), desc='transcribing', unit='utt', disable=None if progress is None else not progress)
     try:
         for batch, (keys, waves, broken) in zip(plan, workers.loader(Batches(plan, load, list))):
             failures.update(broken)
-            if keys: fresh.update(zip(keys, transcriber(waves)))
+            if keys: fresh.update((k, text) for k, text in zip(keys, transcriber(waves)) if k not in known)
             bar.update(len(batch))
             if time.monotonic() - saved > every:
                 transcripts.add(fresh)

@@ -1,0 +1,84 @@
+"""What the benchmarks run in fresh processes: `python child.py NAME JSON`; the last line of its output is what it measured."""
+import time
+BEGAN = time.time()
+import json, os, resource, sys
+
+
+def peak_mb() -> float:
+    "The largest resident memory so far, in MB; from Linux's own count, since getrusage gives a process that of the one which started it."
+    try: return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) * 1024 / 1e6
+    except OSError: return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 1e6
+
+
+def encode(root, store, encoders, batch_size, warm):
+    "Encode a corpus as tamers-train does, alone or as a process of torchrun; `warm`: load the weights before the clock starts."
+    from tamers.audio import SAMPLE_RATE, probe
+    from tamers.features import encode_corpus, make_encoders, open_corpus
+    from tamers.reading import merged
+    from tamers.store import FileIndex, Workers
+    from tamers.training import make_accelerator
+    import numpy as np
+    acc, made = make_accelerator('cpu', True), make_encoders(*encoders)
+    if warm:
+        for e, x in zip(made.values(), (np.zeros(SAMPLE_RATE, np.float32), 'words')): e.encode(e.prepare([x]))
+    peaks = dict(imports=peak_mb())
+    index = FileIndex(f'{store}/files.sqlite', probe)
+    with acc.main_process_first(): corpus = open_corpus(root, index)
+    peaks['corpus'] = peak_mb()
+    acc.wait_for_everyone()
+    start = time.perf_counter()
+    corpus, stores = encode_corpus(corpus, made, index, store, splits=('train', 'dev'), batch_size=batch_size, workers=Workers(2), rank=acc.process_index,
+        world=acc.num_processes, merge=merged, progress=False, say=lambda *_: None)
+    acc.wait_for_everyone()
+    peaks['encoded'] = peak_mb()
+    if any(len(s) < len(corpus.utterances) for s in stores.values()): raise SystemExit('not everything was encoded')
+    return dict(seconds=time.perf_counter() - start, peak_mb=peaks) if acc.is_main_process else None
+
+
+def start(flags):
+    "tamers-train up to its first step: when Python ran, the package was imported, the corpus read, the embeddings there, the step made."
+    from tamers.training import main
+    import tamers.reading, tamers.trainer
+    marks = dict(python=BEGAN, imports=time.time())
+    def mark(module, name, key):
+        "Note the time whenever the function returns."
+        f = getattr(module, name)
+        def timed(*args, **kwargs):
+            out = f(*args, **kwargs)
+            marks[key] = time.time()
+            if key == 'step':
+                print(json.dumps(marks), flush=True)
+                os._exit(0)
+            return out
+        setattr(module, name, timed)
+    mark(tamers.reading, 'open_corpus', 'corpus')
+    mark(tamers.reading, 'make_split', 'store')
+    mark(tamers.trainer, 'train_step', 'step')
+    main(flags)
+
+
+def epoch(stores, n):
+    "Load `n` pairs of embeddings and train one epoch on them, with an evaluation of a tenth."
+    import torch
+    from tamers.config import TrainConfig
+    from tamers.core import sha256
+    from tamers.features import Split, StoredFeatures
+    from tamers.store import EmbeddingStore
+    from tamers.trainer import score, steps
+    from tamers.training import few_threads, make_accelerator, make_trainer
+    cfg, acc, base = TrainConfig(batch_size=256, device='cpu'), make_accelerator('cpu', True), peak_mb()
+    start, keys = time.perf_counter(), [sha256(str(i)) for i in range(n)]
+    features = StoredFeatures(*(EmbeddingStore(stores, dict(kind=k)).get(keys) for k in ('audio', 'text')))
+    load, labels = time.perf_counter() - start, torch.arange(n) % 7
+    dev = Split([], StoredFeatures(features.audio[:n//10], features.text[:n//10]), labels[:n//10])
+    t = make_trainer(cfg, acc, Split([], features, labels), dev, {})[0]
+    start = time.perf_counter()
+    with few_threads(acc.device, cfg.batch_size):
+        for _ in steps(t): pass
+        score(t, dev)
+    return dict(load=load, epoch=time.perf_counter() - start, peak_mb=peak_mb(), base_mb=base)
+
+
+if __name__ == '__main__':
+    found = dict(encode=encode, start=start, epoch=epoch)[sys.argv[1]](**json.loads(sys.argv[2]))
+    if found: print(json.dumps(found), flush=True)
