@@ -9,7 +9,7 @@ import soundfile as sf
 import torch
 import transformers as tf
 
-from tamers.architectures import MAX_TOKENS, shares
+from tamers.pooling import MAX_TOKENS, shares
 from tamers.core import TamersError
 from tamers.data import load_corpus
 from tamers.encoders import AudioEncoder, TextEncoder
