@@ -10,8 +10,8 @@ def peak_mb() -> float:
     except OSError: return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 1e6
 
 
-def encode(root, store, encoders, batch_size, warm):
-    "Encode a corpus as tamers-train does, alone or as a process of torchrun; `warm`: load the weights before the clock starts."
+def encode(root, store, encoders, batch_size):
+    "Encode a corpus as tamers-train does, alone or as a process of torchrun; the weights are loaded before the clock starts."
     from tamers.audio import SAMPLE_RATE, probe
     from tamers.features import encode_corpus, make_encoders, open_corpus
     from tamers.reading import merged
@@ -19,9 +19,8 @@ def encode(root, store, encoders, batch_size, warm):
     from tamers.training import make_accelerator
     import numpy as np
     acc, made = make_accelerator('cpu', True), make_encoders(*encoders)
-    if warm:
-        for e, x in zip(made.values(), (np.zeros(SAMPLE_RATE, np.float32), 'words')): e.encode(e.prepare([x]))
-    peaks = dict(imports=peak_mb())
+    for e, x in zip(made.values(), (np.zeros(SAMPLE_RATE, np.float32), 'words')): e.encode(e.prepare([x]))
+    peaks = dict(loaded=peak_mb())
     index = FileIndex(f'{store}/files.sqlite', probe)
     with acc.main_process_first(): corpus = open_corpus(root, index)
     peaks['corpus'] = peak_mb()
@@ -66,7 +65,9 @@ def epoch(stores, n):
     from tamers.store import EmbeddingStore
     from tamers.trainer import score, steps
     from tamers.training import few_threads, make_accelerator, make_trainer
-    cfg, acc, base = TrainConfig(batch_size=256, device='cpu'), make_accelerator('cpu', True), peak_mb()
+    cfg, acc = TrainConfig(batch_size=256, device='cpu'), make_accelerator('cpu', True)
+    torch.optim.AdamW([torch.zeros(1)])   # the first optimizer of a process imports much of torch
+    base = peak_mb()
     start, keys = time.perf_counter(), [sha256(str(i)) for i in range(n)]
     features = StoredFeatures(*(EmbeddingStore(stores, dict(kind=k)).get(keys) for k in ('audio', 'text')))
     load, labels = time.perf_counter() - start, torch.arange(n) % 7

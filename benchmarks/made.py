@@ -72,7 +72,7 @@ def save_encoders(folder: Path, tiny: bool) -> tuple[str, str]:
     "An AST and a GPT-2 with random weights in the hub's format, of the published sizes (AST base, GPT-2 small) or tiny."
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import ASTConfig, ASTFeatureExtractor, ASTModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
-    ast = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_length=128) if tiny else {}
+    ast = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_length=32) if tiny else {}
     gpt = dict(n_embd=16, n_layer=1, n_head=2, n_positions=64) if tiny else {}
     rng, bpe = generator(5), Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()

@@ -78,7 +78,7 @@ class ForTrainer(torch.nn.Module):
 
 def trainer_epochs(data: tuple, batch_size: int, epochs: int, folder) -> float:
     "Steps a second of transformers' Trainer, from its first step to its last, without evaluation, saving and logs."
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
     class Clock(TrainerCallback):
         def on_train_begin(self, args, state, control, **_): self.start = time.perf_counter()
         def on_train_end(self, args, state, control, **_): self.rate = state.global_step / (time.perf_counter() - self.start)
@@ -86,5 +86,7 @@ def trainer_epochs(data: tuple, batch_size: int, epochs: int, folder) -> float:
     rows, clock = [dict(audio=a, text=t, labels=y) for a, t, y in zip(audio, text, labels)], Clock()
     args = TrainingArguments(str(folder), per_device_train_batch_size=batch_size, num_train_epochs=epochs, use_cpu=True, dataloader_drop_last=True, learning_rate=5e-4,
         lr_scheduler_type='constant', max_grad_norm=1., logging_strategy='no', save_strategy='no', eval_strategy='no', report_to='none', disable_tqdm=True)
-    Trainer(ForTrainer(audio.shape[1], text.shape[1]), args, train_dataset=rows, callbacks=[clock]).train()
+    trainer = Trainer(ForTrainer(audio.shape[1], text.shape[1]), args, train_dataset=rows, callbacks=[clock])
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
     return clock.rate

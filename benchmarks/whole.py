@@ -12,7 +12,7 @@ def memory(made: Made) -> dict:
     for n in sizes:
         root = noise_corpus(made.folder/f'memory{n}', dict(train=n, dev=1))
         with tempfile.TemporaryDirectory(dir=made.folder) as store:
-            points.append(dict(n=n) | child('encode', cache=made.cache, root=str(root), store=store, encoders=made.tiny, batch_size=16, warm=False))
+            points.append(dict(n=n) | child('encode', cache=made.cache, threads=1, root=str(root), store=store, encoders=made.tiny, batch_size=16))
         shutil.rmtree(root)
     a, b = points[-2:]
     growth = {stage: (b['peak_mb'][stage] - a['peak_mb'][stage]) * 1e6 / (b['n'] - a['n']) for stage in a['peak_mb']}

@@ -14,8 +14,8 @@ from .core import EMOTIONS, SPLITS, TamersError
 __all__ = ['Utterance', 'some', 'is_timed', 'count_table', 'markdown_table', 'group_reasons', 'broken_rows', 'Corpus',
            'notice_times', 'normalise', 'notice_repeats']
 
-# %% ../nbs/03_corpus.ipynb #2e1373df
-@dataclass
+# %% ../nbs/03_corpus.ipynb #cdb2118e
+@dataclass(slots=True)
 class Utterance:
     "One thing said by one speaker."
     id: str                     # unique within the split

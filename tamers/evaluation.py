@@ -153,7 +153,7 @@ def write_figures(
         drawings.update(similarity=lambda: plot_similarity(e.z_a, e.z_t, e.labels), space=lambda: plot_space(e.z_a, e.z_t, e.labels, seed=seed))
     return [save_figure(folder/f'{name}.png', draw, title) for name, draw in drawings.items()]
 
-# %% ../nbs/20_evaluation.ipynb #04c9dd07
+# %% ../nbs/20_evaluation.ipynb #904c9784
 def report(m: dict) -> str:
     "Metrics as a readable text."
     low_high = lambda k, of=m['intervals']: '[{:.1%}, {:.1%}]'.format(*of[k])
@@ -165,7 +165,7 @@ def report(m: dict) -> str:
     if m.get('groups'): lines += ['', *group_lines(m['groups'])]
     c, answered = m['calibration'], {a: share for a, share in m['selective']['coverage_at'].items() if share}
     lines += ['', f"calibration error {c['ece']:.1%}, negative log-likelihood {c['nll']:.3f}, at temperature {c['temperature']:.2f}"]
-    lines += ['accuracy of the surest: ' + ', '.join(f'{float(a):.0%} of {share:.0%}' for a, share in answered.items())] * bool(answered)
+    lines += ['answering only the surest rows: ' + ', '.join(f'{float(a):.0%} right on {share:.0%} of them' for a, share in answered.items())] * bool(answered)
     if 'recall_at_1' in m:
         lines += ['', f"{'retrieval':14} {'R@1':>7} {'R@5':>7} {'R@10':>7} {'median rank':>12}"]
         lines += [f"{way.replace('_', ' '):14} " + ' '.join(f"{m[f'recall_at_{k}'][way]:7.1%}" for k in (1, 5, 10)) + f" {m['median_rank'][way]:8.0f} of {m['n']}" for way in ('audio_to_text', 'text_to_audio', 'chance')]

@@ -19,7 +19,7 @@ from .store import Batches, EmbeddingStore, FileIndex, Item, Workers, encode_mis
 
 # %% auto #0
 __all__ = ['open_corpus', 'make_encoders', 'make_turns', 'check_dialogues', 'make_items', 'make_load', 'count_shortened',
-           'encode_corpus', 'StoredFeatures', 'StreamedFeatures', 'Split', 'make_split']
+           'tell_cuts', 'encode_corpus', 'StoredFeatures', 'StreamedFeatures', 'Split', 'make_split']
 
 # %% ../nbs/10_features.ipynb #e8283a16
 def open_corpus(
@@ -123,7 +123,14 @@ def count_shortened(
     long = [i.source for i in items if sum(len(t.encode()) + 4 for t in i.source) > encoder.max_tokens - 4]
     return int(encoder.prepare(long)['shortened'].sum()) if long else 0
 
-# %% ../nbs/10_features.ipynb #68b39c9c
+# %% ../nbs/10_features.ipynb #34ae3136
+def tell_cuts(kind: str, encoder: Encoder, store: EmbeddingStore, items: list[Item], say) -> None:
+    "Say how many inputs were longer than the encoder's window."
+    cut = store.count_truncated(i.key for i in items if i.key in store)
+    if cut: say(f'{kind}: {cut} of {len(items)} utterances are longer than the window of {encoder.window} and were cut at their end')
+    if short := count_shortened(encoder, items): say(f'{kind}: {short} of {len(items)} utterances: context cut, its oldest turns do not fit the window of {encoder.window}')
+
+# %% ../nbs/10_features.ipynb #635d051a
 def encode_corpus(
     corpus: Corpus,
     encoders: dict,                 # as `make_encoders` gives them
@@ -140,10 +147,9 @@ def encode_corpus(
     say=print,
 ) -> tuple[Corpus, dict]:           # the corpus without what failed, and the store of each encoder
     "Encode what the stores lack."
-    stores, failed = {}, {}
-    utterances = [u for s in splits for u in corpus.split(s)]
-    for kind, encoder in encoders.items():
-        items, store = make_items(kind, utterances, index, make_turns(corpus, splits, encoder)), EmbeddingStore(store_root, encoder.spec)
+    stores, failed, utterances = {}, {}, [u for s in splits for u in corpus.split(s)]
+    def encode(kind, encoder, store):
+        items = make_items(kind, utterances, index, make_turns(corpus, splits, encoder))
         known = sum(i.key in store for i in items)
         if known < len(items):
             say(f'{kind}: {len(items) - known} of {len(items)} utterances to encode with {encoder.name} on {encoder.device}')
@@ -152,10 +158,10 @@ def encode_corpus(
             workers=workers if kind == 'audio' else Workers(), rank=rank, world=world, progress=progress))
         if world > 1: store.reload()
         failed.update({(u.split, u.id): failures.get(i.key, 'could not be encoded') for u, i in zip(utterances, items) if i.key not in store})
-        stores[kind] = store
-        cut = store.count_truncated([i.key for i in items if i.key in store])
-        if cut: say(f'{kind}: {cut} of {len(items)} utterances are longer than the window of {encoder.window} and were cut at their end')
-        if short := count_shortened(encoder, items): say(f'{kind}: {short} of {len(items)} utterances: context cut, its oldest turns do not fit the window of {encoder.window}')
+        tell_cuts(kind, encoder, store, items, say)
+    for kind, encoder in encoders.items():
+        stores[kind] = EmbeddingStore(store_root, encoder.spec)
+        encode(kind, encoder, stores[kind])
     return corpus.drop(failed), stores
 
 # %% ../nbs/10_features.ipynb #f3271e62

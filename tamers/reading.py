@@ -70,7 +70,7 @@ def label_rule(weak: bool):
     from tamers.ingest import plain_label
     return lambda fields: emonet_label(fields, weak) if is_emonet(fields) else plain_label(fields)
 
-# %% ../nbs/15_reading.ipynb #5f7b60d3
+# %% ../nbs/15_reading.ipynb #cf1d6d8f
 def read_shards(r: Reader, shards: list[str], encoders: dict, split: str | None = None) -> Corpus:
     "Stream the shards that are new, encode what they hold, and list the corpus."
     from tamers.ingest import ingest, open_listings, shard_corpus
@@ -85,7 +85,7 @@ def read_shards(r: Reader, shards: list[str], encoders: dict, split: str | None 
         for kind, e in encoders.items():
             e.source  # read here, once, and not in every worker process
             failed |= encode_missing(e, stores[kind], items[kind], make_load(kind, e), batch_size=r.batch_size,
-                workers=r.workers if kind == 'audio' else Workers(), rank=acc.process_index, progress=False)
+                workers=r.workers if kind == 'audio' else Workers(), progress=False)
         return failed
     def transcribe(records):
         failed = listener.listen([Item(x.sha, x.clip, x.seconds) for x in records])

@@ -205,6 +205,14 @@ def test_emonet_trains_on_sound_and_is_tried_on_meld(write, tmp_path, encoders, 
     assert meld['n'] == sum(s == 'test' for s, _ in KEPT) and meld['per_class']['neutral']['support'] == 1
 
 
+def test_emonet_is_joined_by_those_who_are_calm(tmp_path, encoders, capsys):
+    write_bench(tmp_path/'c')
+    calm = [(id, clip, row | dict(label='Neutral')) for id, clip, row in made_rows('train')]
+    write_tar(tmp_path/'c'/'calm.tar', members(calm, ('text', 'label')))
+    ckpt = train(tmp_path/'c', tmp_path, encoders, '--modality', 'audio')
+    assert ckpt.train_counts[EMOTIONS.index('neutral')] > 20 and rows_of(tmp_path/'store') == sum(STRONG.values()) + SIZES['train']
+
+
 def save_whisper(folder):
     "A Whisper of random weights, which writes nonsense in the letters of its 256 bytes."
     torch.manual_seed(0)
