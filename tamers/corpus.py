@@ -14,7 +14,7 @@ from .core import EMOTIONS, SPLITS, TamersError
 __all__ = ['Utterance', 'some', 'is_timed', 'count_table', 'markdown_table', 'group_reasons', 'broken_rows', 'Corpus',
            'notice_times', 'normalise', 'notice_repeats']
 
-# %% ../nbs/03_corpus.ipynb #cdb2118e
+# %% ../nbs/03_corpus.ipynb #c518e79f
 @dataclass(slots=True)
 class Utterance:
     "One thing said by one speaker."
@@ -22,7 +22,7 @@ class Utterance:
     split: str                  # train, dev or test
     text: str                   # the transcript
     label: str                  # a name in EMOTIONS
-    audio: Path | None          # the clip; None: there is none, or none was looked for
+    audio: str | None           # path of the clip; None: there is none, or none was looked for
     speaker: str | None = None
     dialogue: int | str | None = None
     turn: int | None = None     # position in the dialogue

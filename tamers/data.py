@@ -111,7 +111,7 @@ def list_files(root: Path, depth: int = 3) -> list:
             elif len(parts) < depth and not name.startswith('.'): folders.append((*parts, name))
     return found
 
-# %% ../nbs/04_data.ipynb #0f8933e0
+# %% ../nbs/04_data.ipynb #463f974b
 FOLDERS = SPLIT_OF | dict(train_splits='train', dev_splits_complete='dev', output_repeated_splits_test='test')
 ENDINGS = ('.wav', '.flac', '.ogg', '.mp3', '.m4a', '.mp4')  # the first that is there is taken
 IGNORED = {'._': 'AppleDouble files', 'final_videos_test': 'leftovers of the archive', '': 'files of another name'}
@@ -127,9 +127,9 @@ def find_clips(root: Path, files: list) -> tuple[dict, list[str]]:
             ignored[next(k for k in IGNORED if name.startswith(k))].append(name)
             continue
         named.append(folder if folder in SPLIT_OF else FOLDERS[folder])
-        path = root.joinpath(*parts, name)
+        path = os.path.join(root, *parts, name)
         first = found[FOLDERS[folder]].setdefault((int(key[1]), int(key[2])), path)
-        if first != path and first.suffix.lower() == ENDINGS[rank]: raise TamersError(f'{first} and {path}: two clips for one row; keep one of them')
+        if first != path and first.lower().endswith(ENDINGS[rank]): raise TamersError(f'{first} and {path}: two clips for one row; keep one of them')
     check_spelling(f'{root}, folders of clips', named)
     return found, [f'{IGNORED[k]}, ignored: {len(names)} ({some(names, 4)})' for k, names in ignored.items()]
 
@@ -185,7 +185,7 @@ def read_meld(root: Path, files: list, clips: bool = True, needed: tuple = ('tra
         utterances, spans = utterances + rows, spans | times
     return utterances, spans, notes
 
-# %% ../nbs/04_data.ipynb #036653ff
+# %% ../nbs/04_data.ipynb #84fbd520
 MANIFESTS = ('manifest.csv', 'manifest.tsv', 'manifest.jsonl')
 
 def read_manifest(path: Path, clips: bool = True, texts: bool = True) -> list[Utterance]:
@@ -200,7 +200,7 @@ def read_manifest(path: Path, clips: bool = True, texts: bool = True) -> list[Ut
         used[split, audio] += 1
         id = row.get('id') or (f'line{line}' if not audio else audio if (n := used[split, audio]) == 1 else f'{audio}#{n}')
         place = SPLITS.index(split), dialogues.setdefault(dialogue or line, len(dialogues)), line if turn is None else turn, line
-        clip = path.parent/audio if audio else None
+        clip = os.path.join(path.parent, audio) if audio else None
         placed.append((place, Utterance(id, split, row.get('text', ''), sys.intern(row['label'].lower()), clip, row.get('speaker') or None, dialogue, turn)))
     check_spelling(path, spelt)
     check_unique(path, (f'{u.split} {u.id}' for _, u in placed))

@@ -78,7 +78,7 @@ def test_archive_utterances(archive):
     assert str(archive/'train_splits') not in corpus.left_out[0][2].split('(')[0]
     for u in corpus.utterances: assert u.seconds == pytest.approx(SECONDS[u.split, u.id], abs=0.03)
     first = corpus.split('train')[0]
-    assert first == Utterance('dia0_utt0', 'train', 'What?', 'surprise', archive/'train_splits'/'dia0_utt0.mp4', 'Vera', 0, 0, first.seconds)
+    assert first == Utterance('dia0_utt0', 'train', 'What?', 'surprise', str(archive/'train_splits'/'dia0_utt0.mp4'), 'Vera', 0, 0, first.seconds)
     assert corpus.utterances[2].text == '“Splendid”, he said…'
 
 
@@ -103,7 +103,7 @@ def test_extracted_audio(tmp_path, ending):
     assert list(root.rglob(f'._*{ending}'))         # AppleDouble files, which libsndfile stumbles over
     corpus = load_corpus(root)
     assert ids(corpus) == KEPT and [(s, i) for s, i, _ in corpus.left_out] == LEFT_OUT
-    assert {u.audio.suffix for u in corpus.utterances} == {ending}
+    assert {Path(u.audio).suffix for u in corpus.utterances} == {ending}
     if ending in ('.wav', '.flac'): assert {(u.split, u.id): u.seconds for u in corpus.utterances} == SECONDS
 
 
@@ -119,7 +119,7 @@ def test_extracted_audio_wins_over_film(tmp_path, archive):
         (tmp_path/'MELD'/clip).parent.mkdir(exist_ok=True)
         write_clip(tmp_path/'MELD'/clip, seconds)
     corpus = load_corpus(tmp_path/'MELD')
-    found = {u.id: (u.audio.suffix, u.seconds) for u in corpus.split('train')}
+    found = {u.id: (Path(u.audio).suffix, u.seconds) for u in corpus.split('train')}
     assert found['dia0_utt0'] == ('.flac', 0.7) and found['dia125_utt3'] == ('.wav', 1.) and found['dia0_utt1'][0] == '.mp4'
     assert [(s, i) for s, i, _ in corpus.left_out] == LEFT_OUT[1:]
 
@@ -239,8 +239,8 @@ GOOD = ['a.wav,Hi there,joy,train', 'b.wav,"Well, no",Anger,dev', 'c.wav,Oh,fear
 def test_manifest_csv(tmp_path):
     corpus = load_corpus(manifest(tmp_path/'own', GOOD))
     assert [(u.split, u.id, u.text, u.label, u.audio, u.seconds) for u in corpus.utterances] == [
-        ('train', 'a.wav', 'Hi there', 'joy', tmp_path/'own'/'a.wav', 0.5), ('dev', 'b.wav', 'Well, no', 'anger', tmp_path/'own'/'b.wav', 0.5),
-        ('test', 'c.wav', 'Oh', 'fear', tmp_path/'own'/'c.wav', 0.5)]
+        ('train', 'a.wav', 'Hi there', 'joy', str(tmp_path/'own'/'a.wav'), 0.5), ('dev', 'b.wav', 'Well, no', 'anger', str(tmp_path/'own'/'b.wav'), 0.5),
+        ('test', 'c.wav', 'Oh', 'fear', str(tmp_path/'own'/'c.wav'), 0.5)]
     assert load_corpus(tmp_path/'own'/'manifest.csv').utterances == corpus.utterances
 
 
@@ -281,7 +281,7 @@ def test_manifest_order_ids_and_absolute_paths(tmp_path):
                                      'a.wav,one,joy,train,,Bo,z,9', 'a.wav,five,joy,dev,mine,,,'], header=header)
     us = load_corpus(root).utterances
     assert [(u.text, u.id) for u in us] == [('one', 'a.wav#2'), ('two', 'a.wav'), ('three', str(absolute)), ('four', 'a.wav'), ('five', 'mine')]
-    assert (us[0].speaker, us[0].dialogue, us[0].turn) == ('Bo', 'z', 9) and us[2].audio == absolute and us[3].dialogue is None
+    assert (us[0].speaker, us[0].dialogue, us[0].turn) == ('Bo', 'z', 9) and us[2].audio == str(absolute) and us[3].dialogue is None
 
 
 def test_manifest_reports_all_broken_rows_at_once(tmp_path):
@@ -541,7 +541,7 @@ def test_real_published_gaps(real, tmp_path):
     (tmp_path/'MELD'/'dev'/'dia110_utt7.wav').unlink()
     for name in ('dia66_utt9', 'dia66_utt10', 'dia49_utt4', 'dia49_utt5'): (tmp_path/'MELD'/'dev'/f'{name}.wav').touch()
     def probe(path):
-        if path.stem == 'dia125_utt3' and path.parent.name == 'train': raise TamersError(f'{path}: cannot be decoded as audio (moov atom not found); convert it')
+        if path.endswith('train/dia125_utt3.wav'): raise TamersError(f'{path}: cannot be decoded as audio (moov atom not found); convert it')
         return 2.5
     corpus = load_corpus(tmp_path/'MELD', probe=probe)
     assert [(s, i) for s, i, _ in corpus.left_out] == LEFT_OUT

@@ -1,5 +1,5 @@
 "What breaks while a corpus is read, encoded or trained on is named and counted; what was done before stays, and a second start ends as if nothing had been."
-import contextlib, itertools, json, multiprocessing, os, resource, signal, subprocess, sys, time
+import contextlib, itertools, json, multiprocessing, os, signal, subprocess, sys, time
 from collections import Counter
 from pathlib import Path
 import pytest
@@ -7,7 +7,7 @@ import torch
 import tamers.checkpoint, tamers.ingest, tamers.store, tamers.trainer, tamers.transcripts
 from test_processes import free_port
 from test_shards import nan_clip, sound, write_parquet, write_tar
-from test_streams import encoders, everything, made_rows, members, save_whisper, table, write_manifest  # noqa: F401, the fixture `encoders` is used by name
+from test_streams import encoders, made_rows, members, save_whisper, table, write_manifest  # noqa: F401, the fixture `encoders` is used by name
 from tamers import training
 from tamers.checkpoint import load_checkpoint
 from tamers.core import atomic_path
@@ -15,6 +15,7 @@ from tamers.encoders import Encoder
 from tamers.store import encode_missing, read_shard
 from tamers.trainer import read_log
 
+resource = pytest.importorskip('resource', reason='limits on a process exist on Unix alone')
 TRAIN, DEV, BATCH = 29, 15, 4    # 44 rows in 11 batches: not to be divided by 2 or 3
 
 

@@ -1,5 +1,5 @@
 "Corpora of shards, URLs and clips without words, from the command to the metrics."
-import contextlib, csv, io, json, re
+import contextlib, csv, json, re
 from collections import Counter
 import pyarrow as pa
 import pytest
