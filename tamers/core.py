@@ -41,7 +41,7 @@ def run_command(
     print(message, file=sys.stderr)
     raise SystemExit(code)
 
-# %% ../nbs/00_core.ipynb #25bf8a3b
+# %% ../nbs/00_core.ipynb #c4b03481
 @contextmanager
 def atomic_path(
     path: str | Path,  # the final name; its folder is made
@@ -56,6 +56,9 @@ def atomic_path(
         with open(tmp, 'rb+') as f: os.fsync(f.fileno())
         os.chmod(tmp, 0o666 & ~_umask())
         os.replace(tmp, path)
+    except OSError as e:
+        if e.filename is None: e.filename = str(path)  # a full disk does not say where it is
+        raise
     finally: Path(tmp).unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #d8db8087

@@ -26,7 +26,7 @@ from .engine import BestScore, Plateau, evaluate, param_groups, train_step
 __all__ = ['MetricsLog', 'read_log', 'Trainer', 'plan', 'share', 'blend', 'extras', 'steps', 'averaged', 'judged', 'score',
            'trainer_state', 'restore', 'Running', 'fit', 'dev_check', 'scalars', 'glance']
 
-# %% ../nbs/17_trainer.ipynb #4f43f083
+# %% ../nbs/17_trainer.ipynb #f570143f
 class MetricsLog:
     "Appends one JSON object a line."
     def __init__(self,
@@ -40,7 +40,9 @@ class MetricsLog:
 
     def __call__(self, **row):
         if self.path is None: return
-        with open(self.path, 'a') as f: f.write(json.dumps(row) + '\n')
+        try:
+            with open(self.path, 'a') as f: f.write(json.dumps(row) + '\n')
+        except OSError as e: raise TamersError(f'{self.path}: cannot be written ({e.strerror}); free some space, or name another --metrics-log') from e
 
 # %% ../nbs/17_trainer.ipynb #efcfdebd
 def read_log(path: str | Path) -> list[dict]:
