@@ -9,15 +9,16 @@ from tamers.audio import log_mel, pad_waves
 from tamers.features import encode_corpus, make_encoders, make_items, open_corpus
 from tamers.store import FileIndex, Workers, plan_batches
 from tamers.audio import probe
-from made import Made, speech
+from made import Made, speech, spoken_corpus
 from measure import CORES, alternate, child, row
 from plain import BATCH, Loop, log_mels
 
 
 def logmel(made: Made) -> dict:
-    "256 clips of MELD's lengths, median of 5 (quick: 2)."
-    waves = [w for _, w in speech(16 if made.quick else 256)]
-    ours, theirs = lambda: log_mel(*pad_waves(waves)), lambda: log_mels(waves)
+    "256 clips of MELD's lengths, in batches of 16 by length, as they are encoded; median of 5 (quick: 2)."
+    waves = sorted((w for _, w in speech(16 if made.quick else 256)), key=len)
+    def ours(): return torch.cat([log_mel(*pad_waves(waves[i:i + BATCH])) for i in range(0, len(waves), BATCH)])
+    def theirs(): return log_mels(waves)
     difference = (ours() - theirs()).abs().max().item()
     s = {k: 1000 * sorted(v)[len(v)//2] for k, v in alternate(2 if made.quick else 5, ours=ours, theirs=theirs).items()}
     return dict(rows=[row(f'log-mel of {len(waves)} clips', s['ours'], s['theirs'], unit='ms', versus='ASTFeatureExtractor in a loop', difference=difference,
@@ -86,13 +87,14 @@ def encode(made: Made, peak: dict) -> dict:
 
 
 def processes(made: Made) -> dict:
-    "Encoding in two processes against one, two threads each, in turn, the faster of two; and the gradients of 2 and 4 processes against one."
+    "32 clips at full length in two processes against one, two threads each, in turn, the faster of two; and the gradients of 2 and 4 processes against one."
     result = dict(rows=[gradients(made)])
     if CORES < 4: return result | dict(skipped=f'encoding in 2 processes with 2 threads each needs 4 cores, here are {CORES}')
+    few = spoken_corpus(made.folder/'few', 3 if made.quick else 31)
     def run(world):
         launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(world)) if world > 1 else ()
         with tempfile.TemporaryDirectory(dir=made.folder) as store:
-            return child('encode', launcher=launcher, threads=2, cache=made.cache, root=str(made.spoken), store=store, encoders=made.encoders, batch_size=8)
+            return child('encode', launcher=launcher, threads=2, cache=made.cache, root=str(few), store=store, encoders=made.encoders, batch_size=8)
     seconds = {1: [], 2: []}
     for _ in range(1 if made.quick else 2):
         for world, taken in seconds.items(): taken.append(run(world)['seconds'])

@@ -31,7 +31,7 @@ def our_epochs(data: tuple, batch_size: int, epochs: int) -> float:
 def head(made: Made) -> dict:
     "The same head, losses and data three ways, in turn, with one thread and with all; the best of 3 rounds and of both (quick: 1 round)."
     data, rates, table = made_data(1100 if made.quick else MELD['train']), {}, []
-    for size, epochs in ((64, 2), (1024, 8)):
+    for size, epochs in ((64, 2), (1024, 4)):
         ways = dict(ours=our_epochs, bare=bare_epochs, trainer=lambda *a: trainer_epochs(*a, made.folder))
         for _ in range(1 if made.quick else 3):
             for threads in sorted({1, torch.get_num_threads()}):
