@@ -211,7 +211,7 @@ def _mel_banks(
     banks, centres = get_mel_banks(num_mel_bins, 512, SAMPLE_RATE, 20., SAMPLE_RATE / 2, 100., -500., 1.)
     return F.pad(banks, (0, 1)).T.contiguous()
 
-# %% ../nbs/02_audio.ipynb #838a391f
+# %% ../nbs/02_audio.ipynb #6016e702
 def log_mel(
     waves: torch.Tensor,         # (B, N) at 16 kHz, padded at the end
     lengths: torch.Tensor,       # (B,) samples of each
@@ -224,11 +224,8 @@ def log_mel(
     "The normalised log-mel spectrogram that AST reads (Gong et al., 2021)."
     counts = num_frames(lengths, max_length)
     out, banks = waves.new_zeros(len(waves), max_length, num_mel_bins), _mel_banks(num_mel_bins).to(waves.device)
-    for i in range(0, len(waves), 8):
-        n = counts[i:i + 8]
-        if not (longest := int(n.max())): continue
-        frames = waves[i:i + 8, :WINDOW + (longest - 1) * HOP].unfold(1, WINDOW, HOP)            # (8, longest, 400)
-        mel = (_power_spectrum(frames) @ banks).clamp(min=torch.finfo(torch.float32).eps).log()  # (8, longest, bins)
-        inside = torch.arange(longest, device=waves.device) < n[:, None]
-        out[i:i + 8, :longest] = mel * inside[..., None]
+    for wave, n, picture in zip(waves, counts.tolist(), out):
+        if not n: continue
+        frames = wave[:WINDOW + (n - 1) * HOP].unfold(0, WINDOW, HOP)                                       # (n, 400)
+        picture[:n] = (_power_spectrum(frames) @ banks).clamp(min=torch.finfo(torch.float32).eps).log()     # (n, bins)
     return (out - mean) / (2 * std)

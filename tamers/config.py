@@ -233,13 +233,13 @@ def _kind(hint) -> dict:
     if typing.get_origin(hint) is Literal: return dict(choices=typing.get_args(hint))
     return dict(type=hint, metavar=hint.__name__.upper())
 
-# %% ../nbs/01_config.ipynb #cf9b463e
+# %% ../nbs/01_config.ipynb #703f7c1c
 def to_flags(cfg) -> list[str]:
     "The flags that make `cfg` from the defaults."
     flags = []
     for f in fields(cfg):
         value = getattr(cfg, f.name)
-        if value == f.default: continue
+        if value is None or value == f.default and not getattr(cfg, 'recipe', None): continue  # on top of a recipe every setting is told
         if isinstance(value, bool): flags.append(flag_of(f.name) if value else '--no-' + flag_of(f.name)[2:])
         else: flags += [flag_of(f.name), str(value)]
     return flags

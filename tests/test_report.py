@@ -12,7 +12,7 @@ from tamers.core import EMOTIONS, TamersError
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = 'you said <script>alert(1)</script> & <img src=x>'
-PAGES = ['30_shared_space', '31_similarity', '32_errors', '33_training']
+PAGES = ['50_shared_space', '51_similarity', '52_errors', '53_training']
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +84,7 @@ def test_its_contents_lead_to_every_page(page):
     seen = Page(page)
     assert [i for i in seen.ids if i in PAGES] == PAGES and len(set(seen.ids)) == len(seen.ids)
     assert {f'#{name}' for name in PAGES} <= set(seen.jumps) and all(j.startswith('#') and j[1:] in seen.ids for j in seen.jumps)
-    assert 'it takes minutes: 34_what_matters' in page
+    assert 'it takes minutes: 54_what_matters' in page
 
 
 def test_it_shows_and_plays(page):
@@ -168,6 +168,6 @@ def test_a_head_on_text_alone(corpus):
 @pytest.mark.slow
 def test_costly_pages_on_request(run):
     text = report.write_report(run/'best.pt', run/'all', slow=True, quiet=True, options=dict(device='cpu', num_workers=0), seeds=(1,), epochs=1).read_text()
-    assert 'id="34_what_matters"' in text and '7 runs of 1 epochs' in text and 'Left out' not in text and 'This cell failed' not in text
+    assert 'id="54_what_matters"' in text and '7 runs of 1 epochs' in text and 'Left out' not in text and 'This cell failed' not in text
     only = report.write_report(run/'best.pt', run/'one', notebooks=report.analysis_notebooks()[-1:], quiet=True).read_text()
     assert 'Left out: this cell takes minutes' in only and 'runs of' not in re.sub(r'<details>.*?</details>', '', only, flags=re.S)
