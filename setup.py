@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 config = ConfigParser(delimiters=['='])
 config.read('settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
-extras = {name: cfg[f'{name}_requirements'].split() for name in ('report', 'shards', 'adapt')}
+extras = {name: cfg[f'{name}_requirements'].split() for name in ('report', 'shards', 'adapt', 'app')}
 
 setup(
     name=cfg['lib_name'],

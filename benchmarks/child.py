@@ -83,6 +83,26 @@ def epoch(stores, n):
     return dict(load=loaded - start, epoch=time.perf_counter() - loaded, peak_mb=peak_mb(), base_mb=base)
 
 
+def predict(seconds):
+    "Import the package, load the model that ships, answer; what each took."
+    import tamers
+    model = tamers.load(device='cpu')
+    load = time.time() - BEGAN
+    from made import utterance
+    from tamers.voice import generator
+    import torch
+    text, wave = utterance(seconds, generator(0, 77))
+    def ms():
+        "One answer."
+        began = time.perf_counter()
+        model.predict(wave, text, rate=16_000)
+        return 1000 * (time.perf_counter() - began)
+    times = [ms() for _ in range(11)]
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as counter: ms()
+    return dict(load=load, first_ms=times[0], next_ms=sorted(times[1:])[5], gflop=counter.get_total_flops() / 1e9, peak_mb=peak_mb())
+
+
 if __name__ == '__main__':
-    found = dict(encode=encode, start=start, epoch=epoch)[sys.argv[1]](**json.loads(sys.argv[2]))
+    found = dict(encode=encode, start=start, epoch=epoch, predict=predict)[sys.argv[1]](**json.loads(sys.argv[2]))
     if found: print(json.dumps(found), flush=True)

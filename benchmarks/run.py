@@ -12,7 +12,8 @@ WHAT = dict(
     memory='growth of the memory of encoding from 5,000 to 50,000 utterances',
     start='a second tamers-train on 13,708 rows: seconds until the first step, and where they go',
     processes='encoding in 2 processes against 1; gradients of 2 and 4 processes against 1 (needs pytest)',
-    scale='time and memory of an epoch on 1,000 to 100,000 utterances')
+    scale='time and memory of an epoch on 1,000 to 100,000 utterances',
+    latency='seconds to import and load the model that ships, and its first answer, in 20 fresh processes of one thread')
 HELP = dict(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
     epilog='benchmarks:\n' + '\n'.join(f'  {k:10} {v}' for k, v in WHAT.items()) + """
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ['HF_HUB_OFFLINE'] = '1'
     os.environ['OMP_NUM_THREADS'] = '1'   # of processes that are started without a number; the threads of this one are set below
     import torch, transformers
-    import encoding, heads, measure, whole
+    import encoding, heads, latency, measure, whole
     from made import Made
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     print(', '.join(f'{k} {v}' for k, v in facts.items()), flush=True)
     peak, failed = {k: facts[f'peak_{k}_gflops'] for k in ('fp32', 'bf16')}, []
     calls = dict(logmel=encoding.logmel, encode=lambda made: encoding.encode(made, peak), processes=encoding.processes, head=heads.head, epochs=heads.epochs,
-                 scale=heads.scale, memory=whole.memory, start=whole.start)
+                 scale=heads.scale, memory=whole.memory, start=whole.start, latency=latency.latency)
     with tempfile.TemporaryDirectory(prefix='tamers-benchmarks-') as folder:
         os.environ['TAMERS_CACHE'] = f'{folder}/cache'
         made = Made(Path(folder), args.quick)

@@ -4,7 +4,7 @@ The one module written by hand: it makes the names below available as `tamers.tr
 and imports what they need only when they are used.
 """
 _HOMES = dict(train='training', analyze='evaluation', TrainConfig='config', AnalyzeConfig='config',
-              EMOTIONS='core', TamersError='core', load_corpus='data', load_checkpoint='checkpoint')
+              EMOTIONS='core', TamersError='core', load_corpus='data', load_checkpoint='checkpoint', load='predict')
 __version__ = "0.1.0"
 __all__ = list(_HOMES)
 

@@ -85,7 +85,7 @@ def permutation_p(
     between = lambda w: ((w @ member) ** 2 / np.maximum(member.sum(0), 1)).sum(-1)   # grows with the variance between groups
     return float((1 + (between(shuffled) >= between(wrong) - 1e-9).sum()) / (n + 1))
 
-# %% ../nbs/30_charts.ipynb #5e04fa8a
+# %% ../nbs/30_charts.ipynb #d508cd6c
 def plot_by_group(
     wrong,           # (N,) bool: which utterances are misclassified
     values,          # (N,) numbers, or names; None: not known
@@ -96,6 +96,7 @@ def plot_by_group(
     "Error rate in groups of utterances, with 95 % intervals; raises `TamersError` when no group is known."
     wrong, (groups, index) = to_numpy(wrong).astype(bool), group_by(values, most)
     if not (index >= 0).any(): raise TamersError(f'{name}: not known of any utterance of this split')
+    groups = [str(g).replace('$', r'\$') for g in groups]  # the name of a speaker is no formula
     wrong, index, ax = wrong[index >= 0], index[index >= 0], new_axes(ax, (4.8, 2.8))
     n, k = np.bincount(index, minlength=len(groups)), np.bincount(index, weights=wrong, minlength=len(groups))
     rate, (low, high), p = 100 * k / n, wilson_interval(k, n), permutation_p(wrong, index)

@@ -16,7 +16,7 @@ from .corpus import Corpus, Utterance, notice_repeats, notice_times, some
 __all__ = ['CP1252', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS', 'ROOT',
            'read_text', 'decode_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'whole',
            'check_unique', 'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span', 'meld_rows',
-           'read_meld', 'read_manifest', 'find_broken', 'find_corpus', 'load_corpus']
+           'read_meld', 'check_inside', 'read_manifest', 'find_broken', 'find_corpus', 'load_corpus']
 
 # %% ../nbs/04_data.ipynb #531f5377
 CP1252 = {i: bytes([i]).decode('cp1252', 'ignore') or chr(i) for i in range(0x80, 0xA0)} | {0xA0: ' '}
@@ -67,7 +67,7 @@ def jsonl_rows(path: str | Path, required):
         check_columns(f'{path}, line {n}', row, required)
         yield n, {c: '' if v is None else str(v).strip() for c, v in row.items()}
 
-# %% ../nbs/04_data.ipynb #b7e084e5
+# %% ../nbs/04_data.ipynb #b66bfb85
 def check_names(path: str | Path, rows, **allowed):
     "Yield the rows whose columns hold `allowed` values; when all have come, `TamersError` names the others, with their first lines."
     unknown = {column: {} for column in allowed}
@@ -77,13 +77,13 @@ def check_names(path: str | Path, rows, **allowed):
         if not wrong: yield line, row
     for column, values in unknown.items():
         if not values: continue
-        found, names = some(f'{value!r} (line {line})' for value, line in values.items()), allowed[column]
-        raise TamersError(f'{path}: unknown {column} {found}; the names are {", ".join(names)}.{did_you_mean(next(iter(values)), names)}')
+        found, names = some(f'{value[:60]!r} (line {line})' for value, line in values.items()), allowed[column]
+        raise TamersError(f'{path}: unknown {column} {found}; the names are {", ".join(names)}.{did_you_mean(next(iter(values))[:60], names)}')
 
 def whole(path, line, row, column) -> int:
     "The whole number in a cell; `TamersError` if it is none."
     try: return int(row[column])
-    except ValueError as e: raise TamersError(f'{path}, line {line}: {column} is {row[column]!r}; write a whole number') from e
+    except ValueError as e: raise TamersError(f'{path}, line {line}: {column} is {row[column][:60]!r}; write a whole number') from e
 
 def check_unique(path, ids):
     "Raise `TamersError` naming the ids that occur more than once."
@@ -185,14 +185,24 @@ def read_meld(root: Path, files: list, clips: bool = True, needed: tuple = ('tra
         utterances, spans = utterances + rows, spans | times
     return utterances, spans, notes
 
-# %% ../nbs/04_data.ipynb #84fbd520
+# %% ../nbs/04_data.ipynb #06c6fd5b
+def check_inside(
+    path: Path,   # of the manifest
+    clips: dict,  # {line: path of the clip}
+):
+    "Raise `TamersError` naming the clips that lie outside the folder of a manifest."
+    home = tuple(os.path.join(f(path.parent), '') for f in (os.path.abspath, os.path.realpath))
+    out = [f'{clip} (line {line})' for line, clip in clips.items() if not os.path.abspath(clip).startswith(home)]
+    if out: raise TamersError(f'{path}: clips outside its folder: {some(out, 4)}; move them there, or pass --allow-outside if you trust this manifest')
+
+# %% ../nbs/04_data.ipynb #ae12f316
 MANIFESTS = ('manifest.csv', 'manifest.tsv', 'manifest.jsonl')
 
-def read_manifest(path: Path, clips: bool = True, texts: bool = True) -> list[Utterance]:
+def read_manifest(path: Path, clips: bool = True, texts: bool = True, allow_outside: bool = False) -> list[Utterance]:
     "The utterances of a manifest, CSV or JSON lines; without `clips` it needs no audio column, without `texts` none of text."
     columns = ('audio',)*clips + ('text',)*texts + ('label', 'split')
     rows = check_names(path, (jsonl_rows if path.suffix.lower() == '.jsonl' else csv_rows)(path, columns), label=EMOTIONS, split=SPLIT_OF)
-    used, dialogues, placed, spelt = Counter(), {}, [], set()
+    used, dialogues, placed, spelt, lines = Counter(), {}, [], set(), {}
     for line, row in rows:
         split, audio = SPLIT_OF[row['split'].lower()], row.get('audio')
         spelt.add(row['split'].lower())
@@ -200,8 +210,9 @@ def read_manifest(path: Path, clips: bool = True, texts: bool = True) -> list[Ut
         used[split, audio] += 1
         id = row.get('id') or (f'line{line}' if not audio else audio if (n := used[split, audio]) == 1 else f'{audio}#{n}')
         place = SPLITS.index(split), dialogues.setdefault(dialogue or line, len(dialogues)), line if turn is None else turn, line
-        clip = os.path.join(path.parent, audio) if audio else None
+        clip = lines[line] = os.path.join(path.parent, audio) if audio and clips else None
         placed.append((place, Utterance(id, split, row.get('text', ''), sys.intern(row['label'].lower()), clip, row.get('speaker') or None, dialogue, turn)))
+    if not allow_outside: check_inside(path, {line: clip for line, clip in lines.items() if clip})
     check_spelling(path, spelt)
     check_unique(path, (f'{u.split} {u.id}' for _, u in placed))
     return [u for _, u in sorted(placed, key=lambda p: p[0])]
@@ -236,7 +247,7 @@ def find_corpus(root: Path) -> tuple[Path | None, list]:
         raise TamersError(f"{root}: no corpus; looked for {', '.join(MANIFESTS)} or train{TABLE}; found {some('/'.join((*parts, name)) for parts, name in files) or 'that the folder is empty'}; {ROOT}")
     return (root/manifests[0] if manifests else None), files
 
-# %% ../nbs/04_data.ipynb #eb29015f
+# %% ../nbs/04_data.ipynb #23f96d99
 def load_corpus(
     root: str | Path,              # folder of MELD; folder or file of a manifest
     *,
@@ -245,13 +256,14 @@ def load_corpus(
     clips: bool = True,            # False: the text alone, no clip is looked for
     texts: bool = True,            # False: a row may be without a transcript
     split: str | None = None,      # read this split alone, to evaluate; None: all, to train
+    allow_outside: bool = False,   # a manifest may name clips outside its folder
 ) -> Corpus:
     "Load a corpus; `TamersError` names what is wrong with it, where, and the cure."
     if not str(root).strip(): raise TamersError(f'--root is empty; {ROOT}')
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     manifest, files = find_corpus(root)
     needed = (split,) if split else ('train', 'dev')
-    utterances, spans, notes = (read_manifest(manifest, clips, texts), {}, []) if manifest else read_meld(root, files, clips, needed)
+    utterances, spans, notes = (read_manifest(manifest, clips, texts, allow_outside), {}, []) if manifest else read_meld(root, files, clips, needed)
     if split: utterances = [u for u in utterances if u.split == split]
     strict = manifest is not None if skip_bad is None else not skip_bad
     corpus = Corpus(root, utterances, notes=notes, strict=strict, needed=needed).drop(find_broken(utterances, probe if clips else None, texts))

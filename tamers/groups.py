@@ -93,7 +93,7 @@ def group_lines(found: dict) -> list[str]:
     return [f"{'accuracy by':16} {'lowest (rows)':32} {'highest (rows)':32} {'p':>6}"] * bool(found) + \
         [f"{k:16} {say(e[0]):32} {say(e[-1]):32} {found[k]['p']:6.2g}" for k, e in ends.items()]
 
-# %% ../nbs/32_groups.ipynb #e318408e
+# %% ../nbs/32_groups.ipynb #dacb5445
 def plot_groups(
     found: dict,       # of `group_scores`
     metric: str = 'accuracy',
@@ -101,7 +101,7 @@ def plot_groups(
 ):                     # the axes
     "A score of every group with its interval, groupings one below the other."
     from tamers.plots import new_axes
-    lines = [(f"{g['group']} ({g['n']})", g, v['p'] < .01) for k, v in found.items() for g in v['groups']]
+    lines = [(f"{g['group']} ({g['n']})".replace('$', r'\$'), g, v['p'] < .01) for k, v in found.items() for g in v['groups']]
     starts = np.cumsum([0] + [len(v['groups']) + 1 for v in found.values()])
     places = [start + 1 + i for start, v in zip(starts, found.values()) for i in range(len(v['groups']))]
     ax = new_axes(ax, (5.4, .22 * starts[-1] + .8))

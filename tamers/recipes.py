@@ -17,7 +17,7 @@ PLAIN = dict(  # every idea off; widths, dropout and the pace of training are ou
     contrastive='infonce', contrastive_weight=0., classification='ce', focal_gamma=2., adjust_tau=1., label_smoothing=0., mixup=0., class_weight_gamma=0.,
     batch_size=64, grad_accum_steps=1, lr=5e-4, weight_decay=1e-2, weight_averaging=0., train_sampler='shuffle')
 
-# %% ../nbs/25_recipes.ipynb #f5ed47c8
+# %% ../nbs/25_recipes.ipynb #b0bc7efa
 RECIPES = {
     # The design as published: frozen AST and GPT-2, two linear projections, points of unit length, InfoNCE, and class-weighted cross-entropy on
     # [z_a; z_t]; AdamW with lr 5e-4 and weight decay 1e-2. Not stated, so ours: pooling, widths, dropout, batch size, the weight of InfoNCE, and
@@ -35,7 +35,8 @@ RECIPES = {
         fusion='attention', fusion_shared_dim=768, fusion_hidden_mult=1/6, lr=1e-4),
 
     # One modality alone, with what helped it on dev: what fusion has to beat. All ours.
-    'text-only': PLAIN | dict(modality='text', text_pooling='layers', classification='adjusted', adjust_tau=.5),
+    'text-only': PLAIN | dict(modality='text', text_pooling='layers', classification='adjusted', adjust_tau=.5, label_smoothing=.1, mixup=.2,
+        weight_averaging=.99, batch_size=256, lr=1e-3),
     'audio-only': PLAIN | dict(modality='audio'),
 }
 

@@ -14,7 +14,7 @@ from .corpus import some
 from .data import decode_text, list_files
 
 # %% auto #0
-__all__ = ['SHARDS', 'COMPANIONS', 'INSTALL', 'NAMES', 'AUDIO', 'LIMIT', 'STAMPS', 'is_shard', 'is_remote', 'shown',
+__all__ = ['SHARDS', 'COMPANIONS', 'INSTALL', 'MOST', 'NAMES', 'AUDIO', 'LIMIT', 'STAMPS', 'is_shard', 'is_remote', 'shown',
            'expand_braces', 'find_shards', 'Record', 'pick', 'flatten', 'tar_records', 'parquet_records', 'read_shard',
            'stamp']
 
@@ -30,14 +30,21 @@ def shown(url: str) -> str:
     "A URL without the parts that may be secret; a path as it is."
     return re.sub('//[^/@]*@', '//', url.partition('?')[0]) if is_remote(url) else url
 
-# %% ../nbs/12_shards.ipynb #be0a1840
+# %% ../nbs/12_shards.ipynb #3262b921
+MOST = 1_000_000  # names that a pattern may stand for
+
 def expand_braces(pattern: str) -> list[str]:
     "Every name that `{000..010}` and `{a,b}` in a pattern stand for."
     found = re.search(r'\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}', pattern)
     if not found: return [pattern]
     first, last, names = found.groups()
+    if last and int(last) - int(first) >= MOST: raise TamersError(f'{pattern[:200]}: stands for more than {MOST} names; name a smaller range, or a folder')
     parts = names.split(',') if names else [f'{i:0{len(first)}d}' for i in range(int(first), int(last) + 1)]
-    return [name for part in parts for name in expand_braces(pattern[:found.start()] + part + pattern[found.end():])]
+    expanded = []
+    for part in parts:
+        expanded += expand_braces(pattern[:found.start()] + part + pattern[found.end():])
+        if len(expanded) > MOST: raise TamersError(f'{pattern[:200]}: stands for more than {MOST} names; name a smaller range, or a folder')
+    return expanded
 
 # %% ../nbs/12_shards.ipynb #449a6c9a
 @contextmanager
@@ -116,7 +123,7 @@ def flatten(value, name: str = '') -> dict:
     if isinstance(value, dict): return {k: v for key, inner in value.items() for k, v in flatten(inner, f'{name}.{key}' if name else str(key)).items()}
     return {name.lower(): value} if isinstance(value, (str, int, float)) else {}
 
-# %% ../nbs/12_shards.ipynb #e78a8a8d
+# %% ../nbs/12_shards.ipynb #b866841b
 AUDIO = ('wav', 'flac', 'mp3', 'ogg', 'opus', 'm4a', 'mp4')  # endings of members that hold a clip
 LIMIT = 2**28                                                # bytes: a larger clip is refused
 
@@ -134,7 +141,7 @@ def _members(file):
     with tarfile.open(fileobj=file, mode='r|*', tarinfo=_Header) as tar:
         while (member := tar.next()) is not None:
             tar.members.clear()
-            start, slash, name = member.name.rpartition('/')
+            start, slash, name = member.name.encode('utf-8', 'replace').decode().rpartition('/')
             stem, dot, ending = name.partition('.')
             if member.isfile() and stem and dot: yield start + slash + stem, ending, member.size, lambda: tar.extractfile(member).read()
         if not getattr(tar, 'complete', False): raise EOFError('the end mark of the archive is missing')

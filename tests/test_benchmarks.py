@@ -9,8 +9,8 @@ import pytest
 
 HERE = Path(__file__).resolve().parents[1]/'benchmarks'
 EXTRA = dict(encode={'ms', 'gflop', 'cosine', 'utterances', 'seconds', 'dtype', 'batch'}, head={'rates'}, epochs={'loop_ms'}, memory={'points', 'growth'},
-             start={'parts', 'first', 'all'}, scale={'points'})
-GROUPS = ['logmel encode', 'head epochs', 'memory', 'start', 'scale', pytest.param('processes', marks=pytest.mark.slow)]  # the last starts seven
+             start={'parts', 'first', 'all'}, scale={'points'}, latency={'all'})
+GROUPS = ['logmel encode', 'head epochs', 'memory', 'start', 'scale', 'latency', pytest.param('processes', marks=pytest.mark.slow)]  # the last starts seven
 
 
 def bench(*flags, code=0, start=None):

@@ -14,9 +14,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from filelock import FileLock
 from meld_tree import make_tree
+from tamers.app import AppConfig
 from tamers.config import AUDIO_ENCODER, TEXT_ENCODER, AnalyzeConfig, TrainConfig, parser
 from tamers.core import EMOTIONS
 from tamers.demo import demo_corpus, demo_encoder
+from tamers.predict import PredictConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT/'nbs'
@@ -160,7 +162,7 @@ def shell(path): return re.findall(r'^```sh\n(.*?)^```', prose(path), re.M | re.
 @pytest.mark.parametrize('path', SOURCES, ids=lambda p: p.stem)
 def test_commands_and_flags_exist(path):
     "Each command in a block of shell code parses, and each flag in prose belongs to a command."
-    known = {flag for cls in (TrainConfig, AnalyzeConfig) for a in parser(cls, 'x')._actions for flag in a.option_strings}
+    known = {flag for cls in (TrainConfig, AnalyzeConfig, PredictConfig, AppConfig) for a in parser(cls, 'x')._actions for flag in a.option_strings}
     unknown = []
     for line in '\n'.join(shell(path)).splitlines():
         for command, flags in re.findall(r'(tamers-train|tamers-analyze)([^&|;#]*)', line):
@@ -184,13 +186,14 @@ def desk(tmp_path_factory):
     with tarfile.open(home/'MELD.Raw.tar.gz', 'w:gz') as tar: tar.add(raw, 'MELD.Raw')
     shutil.rmtree(raw)
     (home/'recordings').mkdir()
+    (home/'recordings'/'clips').symlink_to(demo_corpus())
     with open(home/'recordings'/'manifest.csv', 'w', newline='') as f:
         table = csv.writer(f)
         table.writerow(['audio', 'text', 'label', 'split'])
         for split, per_class in (('train', 3), ('dev', 2)):
             rows = list(csv.DictReader(open(demo_corpus()/f'{split}_sent_emo.csv', encoding='utf-8', newline='')))
             for row in [r for e in EMOTIONS for r in [r for r in rows if r['Emotion'] == e][:per_class]]:
-                table.writerow([demo_corpus()/split/f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.wav", row['Utterance'], row['Emotion'], split])
+                table.writerow([f"clips/{split}/dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.wav", row['Utterance'], row['Emotion'], split])
     for name, kind in ((AUDIO_ENCODER, 'audio'), (TEXT_ENCODER, 'text')):     # small ones stand for those of the hub
         model, commit = home/'hub'/f"models--{name.replace('/', '--')}", '0'*40
         shutil.copytree(demo_encoder(kind), model/'snapshots'/commit)

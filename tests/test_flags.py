@@ -16,6 +16,7 @@ from tamers.trainer import read_log
 def tiny(tmp_path_factory):
     "Folder of a manifest with 84 training and 42 dev rows, and its store."
     folder, source = tmp_path_factory.mktemp('tiny'), demo_corpus()
+    (folder/'clips').symlink_to(source)
     with open(folder/'manifest.csv', 'w', newline='') as f:
         w = csv.writer(f)
         w.writerow(['audio', 'text', 'label', 'split', 'dialogue', 'turn'])
@@ -25,7 +26,7 @@ def tiny(tmp_path_factory):
                 if taken[row['Emotion']] == per_class: continue
                 taken[row['Emotion']] += 1
                 name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
-                w.writerow([source/split/f'{name}.wav', row['Utterance'], row['Emotion'], split, row['Dialogue_ID'], row['Utterance_ID']])
+                w.writerow([f'clips/{split}/{name}.wav', row['Utterance'], row['Emotion'], split, row['Dialogue_ID'], row['Utterance_ID']])
     return folder
 
 

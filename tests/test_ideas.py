@@ -11,7 +11,8 @@ from tamers.demo import demo_corpus
 from tamers.evaluation import analyze
 from tamers.fusion import hide_one
 from tamers.losses import classification_loss, contrastive_loss, identities, sigmoid_loss
-from tamers.trainer import read_log
+
+from tamers.trainer import blend, read_log
 from tamers.training import train
 
 ALL = dict(fusion='gated', modality_dropout=0.3, contrastive='sigmoid', classification='focal', label_smoothing=0.1, mixup=0.4, weight_averaging=0.8, class_weight_gamma=0.5)
@@ -21,6 +22,7 @@ ALL = dict(fusion='gated', modality_dropout=0.3, contrastive='sigmoid', classifi
 def common(tmp_path_factory):
     "Settings of short runs on a corpus of 126 training and 42 dev rows of uneven classes."
     folder, source = tmp_path_factory.mktemp('small'), demo_corpus()
+    (folder/'clips').symlink_to(source)
     with open(folder/'manifest.csv', 'w', newline='') as f:
         w = csv.writer(f)
         w.writerow(['audio', 'text', 'label', 'split'])
@@ -29,7 +31,7 @@ def common(tmp_path_factory):
             for row in csv.DictReader(open(source/f'{split}_sent_emo.csv', encoding='utf-8', newline='')):
                 if not left[row['Emotion']]: continue
                 left[row['Emotion']] -= 1
-                w.writerow([source/split/f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.wav", row['Utterance'], row['Emotion'], split])
+                w.writerow([f"clips/{split}/dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.wav", row['Utterance'], row['Emotion'], split])
     return dict(root=str(folder), audio_encoder='demo', text_encoder='demo', store_path=str(folder/'store'), device='cpu', num_workers=0,
         batch_size=21, early_stop_patience=0)
 
@@ -101,6 +103,16 @@ def test_mixup_hides_no_row_and_needs_no_store(common, tmp_path):
     "With and without a store the same mixtures are made."
     a, b = (train(TrainConfig(**common, epochs=1, mixup=0.4, store=s, save_path=str(tmp_path/str(s)))) for s in (True, False))
     assert a['metrics']['loss'] == pytest.approx(b['metrics']['loss'], abs=1e-3)
+
+
+def test_mixup_blends_layers_and_vectors():
+    "Every row by its own share, whatever the shape of an embedding."
+    own = torch.tensor([1., .5, 0.])
+    for shape in ((4,), (2, 4), (3, 4)):
+        rows, partners = torch.zeros(3, *shape), torch.ones(3, *shape)
+        mixed, nothing = blend((torch.cat([rows, partners]), None), own)
+        assert nothing is None and mixed.shape == rows.shape
+        assert torch.equal(mixed, (1 - own).view(-1, *[1] * len(shape)).expand_as(rows))
 
 
 def test_clips_are_the_same_behind_links(tmp_path):

@@ -9,12 +9,12 @@ import soundfile as sf
 import torch
 import torch.nn.functional as F
 
-from tamers.checkpoint import load_checkpoint, shipped_checkpoint
+from tamers.checkpoint import encoder_of, load_checkpoint, shipped_checkpoint
 from tamers.config import TrainConfig
 from tamers.core import EMOTIONS, TamersError
 from tamers.corpus import Utterance
 from tamers.demo import demo_corpus
-from tamers.search import DESCRIPTIONS, SAYINGS, SearchConfig, class_retrieval, main, place, precision_at, query_encoder, rank, search, zero_shot
+from tamers.search import DESCRIPTIONS, SAYINGS, SearchConfig, class_retrieval, main, place, precision_at, rank, search, zero_shot
 from tamers.training import train
 
 HERE = dict(split='dev', device='cpu', num_workers=0, checkpoint=str(shipped_checkpoint()))
@@ -101,15 +101,15 @@ def test_an_encoder_that_reads_a_context():
     "A prompt is a turn without a history."
     ckpt = load_checkpoint(shipped_checkpoint())
     spec = dict(ckpt.encoders['text']['spec'], context=dict(turns=3, speakers=False, separator='\n'))
-    talk = query_encoder(replace(ckpt, encoders=dict(ckpt.encoders, text=dict(ckpt.encoders['text'], spec=spec))), 'text')
+    talk = encoder_of(replace(ckpt, encoders=dict(ckpt.encoders, text=dict(ckpt.encoders['text'], spec=spec))), 'text')
     z = place(ckpt.build(), talk, ['hello', 'I am sad'])
-    assert talk.context['turns'] == 3 and torch.allclose(z, place(ckpt.build(), query_encoder(ckpt, 'text'), ['hello', 'I am sad']), atol=1e-5)
+    assert talk.context['turns'] == 3 and torch.allclose(z, place(ckpt.build(), encoder_of(ckpt, 'text'), ['hello', 'I am sad']), atol=1e-5)
 
 
 def test_prompts():
     assert tuple(SAYINGS) == tuple(DESCRIPTIONS) == EMOTIONS and all(len(set(p)) == len(p) >= 5 for d in (SAYINGS, DESCRIPTIONS) for p in d.values())
     ckpt = load_checkpoint(shipped_checkpoint())
-    model, encoder = ckpt.build(), query_encoder(ckpt, 'text')
+    model, encoder = ckpt.build(), encoder_of(ckpt, 'text')
     z = F.normalize(torch.randn(5, ckpt.model_args['shared_dim']), dim=-1)
     once, twice = (zero_shot(model, encoder, z, {'a': ['yes'] * n, 'b': ['no']}) for n in (1, 2))
     assert torch.allclose(once, twice, atol=1e-5) and torch.allclose(once.sum(1), torch.ones(5), atol=1e-5) and not once.requires_grad
