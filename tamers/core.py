@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['EMOTIONS', 'SPLITS', 'NO_LOCKS', 'TamersError', 'did_you_mean', 'run_command', 'atomic_path', 'alone_in', 'cache_dir',
-           'sha256', 'remember']
+__all__ = ['EMOTIONS', 'SPLITS', 'NO_LOCKS', 'TamersError', 'did_you_mean', 'plain', 'run_command', 'atomic_path', 'alone_in',
+           'cache_dir', 'sha256', 'remember']
 
 # %% ../nbs/00_core.ipynb #5c054031
 EMOTIONS = ('anger', 'disgust', 'fear', 'joy', 'neutral', 'sadness', 'surprise')
@@ -29,7 +29,12 @@ def did_you_mean(
     near = difflib.get_close_matches(str(value).lower(), [str(c) for c in choices], 1)
     return f" Did you mean {near[0]!r}?" if near else ''
 
-# %% ../nbs/00_core.ipynb #09a19bba
+# %% ../nbs/00_core.ipynb #301c3d0c
+def plain(text: str) -> str:
+    "A text without characters that a terminal would obey."
+    return ''.join(c if c.isprintable() or c == '\n' else ' ' for c in text)
+
+# %% ../nbs/00_core.ipynb #00b47f82
 def run_command(
     f,        # called with `argv`
     argv=None,# the arguments; those of the process when None
@@ -39,7 +44,7 @@ def run_command(
     except TamersError as e: message, code = f'error: {e}', 2
     except OSError as e: message, code = f'error: {e.filename or "a file"}: {e.strerror or e}; name a place that can be read and written', 2
     except KeyboardInterrupt: message, code = 'interrupted', 130
-    print(message, file=sys.stderr)
+    print(plain(message), file=sys.stderr)
     raise SystemExit(code)
 
 # %% ../nbs/00_core.ipynb #c4b03481

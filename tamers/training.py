@@ -28,8 +28,8 @@ from .demo import DEMO_NOTICE
 
 # %% auto #0
 __all__ = ['encoder_names', 'prepare_data', 'adapted', 'make_trainer', 'standardise_inputs', 'train', 'train_in',
-           'set_temperature', 'saver', 'stop_on_signal', 'resume', 'train_everywhere', 'finish', 'config_from_flags',
-           'goes_on', 'main']
+           'set_temperature', 'saver', 'stop_on_signal', 'resume', 'uncalibrated', 'train_everywhere', 'finish',
+           'config_from_flags', 'goes_on', 'main']
 
 # %% ../nbs/27_training.ipynb #d7f632ba
 def encoder_names(
@@ -180,7 +180,7 @@ def stop_on_signal(t: Trainer, say, folder: Path):
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
 
-# %% ../nbs/27_training.ipynb #150db1d1
+# %% ../nbs/27_training.ipynb #9bcc81e4
 def resume(t: Trainer, args: dict, ckpt: Checkpoint, encoders: dict, cfg: TrainConfig) -> None:
     "Go on from a checkpoint, after checking that it fits this run and that something is left to do."
     path = cfg.load_checkpoint
@@ -195,14 +195,14 @@ def resume(t: Trainer, args: dict, ckpt: Checkpoint, encoders: dict, cfg: TrainC
         restore(t, ckpt)
         if not all(isinstance(x, (int, float)) for x in (t.plateau.best, t.plateau.stale, t.best.best, t.best.mark, t.best.stale, t.epoch, t.batch, t.step)): raise ValueError('its counters are no numbers')
     except Exception as e: raise TamersError(f"{path}: its state to resume from is damaged ({str(e)[:200]}); use another copy, or the run's other file (best.pt, last.pt)") from e
-    if _uncalibrated(Path(path), cfg.save_path) and (t.epoch >= cfg.epochs or t.best.stop): return
+    if uncalibrated(Path(path), cfg.save_path) and (t.epoch >= cfg.epochs or t.best.stop): return
     if t.epoch >= cfg.epochs: raise TamersError(f'{path}: has done {t.epoch} epochs; ask for more with --epochs')
     if t.best.stop: raise TamersError(f'{path}: stopped because dev did not improve in {t.best.stale} evaluations; raise --early-stop-patience, or set it to 0')
     decays, free = t.optimizer.param_groups
     for g in (decays, free): g['lr'] = cfg.lr if cfg.lr != ckpt.config.get('lr', cfg.lr) else g['lr']
     if cfg.weight_decay != ckpt.config.get('weight_decay', cfg.weight_decay): decays['weight_decay'] = cfg.weight_decay
 
-def _uncalibrated(last: Path, folder: str) -> bool:
+def uncalibrated(last: Path, folder: str | Path) -> bool:
     "Whether the run of `last` was killed in its very end, before the temperature of its best head was fitted."
     best = last.with_name('best.pt')
     return last.parent.resolve() == Path(folder).resolve() and best.exists() and load_checkpoint(best).temperature == 1.

@@ -164,7 +164,8 @@ def test_without_gradio(monkeypatch, capsys):
 def test_the_command_serves_until_it_is_stopped(clip):
     import signal
     p = subprocess.Popen([sys.executable, '-c', 'from tamers.app import main; main()', '--no-browser', '--device', 'cpu'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                         env={k: v for k, v in os.environ.items() if k != 'GRADIO_TEMP_DIR'} | dict(GRADIO_ANALYTICS_ENABLED='True'))
+                         env={k: v for k, v in os.environ.items() if k != 'GRADIO_TEMP_DIR'} | dict(GRADIO_ANALYTICS_ENABLED='True'),
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a shell's background job would ignore it
     line = p.stdout.readline()
     try:
         at = re.search(r'http://127\.0\.0\.1:\d+/', line)[0]
