@@ -11,7 +11,7 @@ import reference
 
 TAGS = {'hide': 'remove-cell', 'default_exp': 'remove-cell', 'export': 'export', 'code-fold': 'hide-input'}
 WHEN_FALSE = {'include': 'remove-cell', 'echo': 'remove-input', 'output': 'remove-output'}
-SECTIONS = [('How to', 'howto/*'), ('What it learnt', 'gallery'), ('What it learnt', 'analysis/*'), ('Evidence', 'study'), ('Evidence', 'speed'), ('Evidence', 'trust'), ('The library', '[0-9]*'), ('Reference', 'api')]
+SECTIONS = [('How to', 'howto/*'), ('What it learnt', 'gallery'), ('What it learnt', 'analysis/*'), ('Evidence', 'study'), ('Evidence', 'speed'), ('Evidence', 'trust'), ('Encoders from scratch', 'mini/*'), ('The library', '[0-9]*'), ('Reference', 'api')]
 
 
 def read(text: str):
