@@ -72,7 +72,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise TamersError(f"{path}: not a readable checkpoint ({_first_line(e)}); use another copy, or the run's other file (best.pt, last.pt)") from e
     return as_checkpoint(path, data)
 
-# %% ../nbs/22_checkpoint.ipynb #caf57874
+# %% ../nbs/22_checkpoint.ipynb #a1eda390
 def as_checkpoint(
     path: str | Path,  # for messages
     data: dict,        # the fields of a `Checkpoint`
@@ -83,7 +83,9 @@ def as_checkpoint(
     missing = [k for k in required if k not in data]
     if missing: raise TamersError(f"{path}: not a TAMERS checkpoint, missing {', '.join(missing)} (it has {', '.join(map(str, list(data)[:8])) or 'nothing'})")
     if data['format'] != FORMAT: raise TamersError(f"{path}: layout {data['format']!r}, this version reads {FORMAT!r}; use the TAMERS that wrote it")
-    if data['classes'] != list(EMOTIONS): raise TamersError(f"{path}: trained on the classes {str(data['classes'])[:200]}; this version has {', '.join(EMOTIONS)}. Train a new head on these")
+    if (named := data['classes']) != list(EMOTIONS):
+        if isinstance(named, (list, tuple)): named = ', '.join(map(str, named))
+        raise TamersError(f"{path}: trained on the classes {str(named)[:200]}; this version has {', '.join(EMOTIONS)}. Train a new head on these")
     try: faults = _faults(data)
     except Exception as e: raise TamersError(f'{path}: damaged or of another program ({type(e).__name__}: {_first_line(e)}); use another copy') from e
     if faults: raise TamersError(f"{path}: damaged or of another program: {', '.join(faults[:8])}; use another copy")
