@@ -16,11 +16,11 @@ setup(
     author=cfg['author'],
     author_email=cfg['author_email'],
     url=cfg['git_url'],
-    license='Apache-2.0',
+    license='Apache-2.0 AND CC-BY-NC-SA-4.0',  # the code, and the weights of checkpoints/mini
     keywords=cfg['keywords'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']) + ['tamers.checkpoints', 'tamers.analysis'],
     package_dir={'tamers.checkpoints': 'checkpoints', 'tamers.analysis': 'nbs/analysis'},  # one copy in git, mapped into the wheel
-    package_data={'tamers.checkpoints': ['demo/*'], 'tamers.analysis': ['*.ipynb']},
+    package_data={'tamers.checkpoints': ['mini/*', 'mini/*/*'], 'tamers.analysis': ['*.ipynb']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require=extras | {'dev': sum(extras.values(), cfg['dev_requirements'].split())},

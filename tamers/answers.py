@@ -16,7 +16,7 @@ from .windows import SILENCE, Recording, text_oddities, words_of
 __all__ = ['TOGETHER', 'Window', 'Prediction', 'Job', 'make_jobs', 'accept', 'combine', 'read_texts', 'hear', 'without_rows',
            'score', 'conclude', 'check_heard', 'strangeness_warnings']
 
-# %% ../nbs/42_answers.ipynb #bcd2a1ae
+# %% ../nbs/42_answers.ipynb #22299fd8
 @dataclass
 class Window:
     "A part of a recording that is longer than the encoder hears at once."
@@ -30,8 +30,8 @@ class Prediction:
     label: str                   # the most probable emotion
     probabilities: dict          # {emotion: p}, in the order of EMOTIONS
     heard: str                   # what the answer rests on: both, audio or text
-    z_audio: np.ndarray | None   # in the shared space (D,), unit length
-    z_text: np.ndarray | None
+    z_audio: np.ndarray | None = field(repr=False)   # in the shared space (D,), unit length
+    z_text: np.ndarray | None = field(repr=False)
     warnings: list[str]          # what speaks against trusting it
     windows: list[Window] = field(default_factory=list)  # of a long recording; else empty
     seconds: float | None = None # of sound

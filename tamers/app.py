@@ -74,7 +74,7 @@ def respond(
     place = f'{map_svg(model.known, z, new)}<p>Nearest of {len(model.known.ids)} utterances, {html.escape(model.known.source)}:</p>{neighbours(model.known, z, new)}'
     return said, sound, place
 
-# %% ../nbs/45_app.ipynb #7c041363
+# %% ../nbs/45_app.ipynb #43d2a536
 def write_tune(path: Path) -> Path:
     "A tune of four chords, which is no speech."
     import soundfile
@@ -94,7 +94,7 @@ def examples_of(
     else:
         from tamers.demo import demo_corpus
         lines = {f"dia{r['Dialogue_ID']}_utt{r['Utterance_ID']}": r['Utterance'] for _, r in csv_rows(demo_corpus()/'dev_sent_emo.csv', ('Utterance',))}
-        clips = [(demo_corpus()/'dev'/f'{id}.wav', lines[id]) for id in ('dia0_utt5', 'dia1_utt5', 'dia0_utt4', 'dia4_utt2')]
+        clips = [(demo_corpus()/'dev'/f'{id}.wav', lines[id]) for id in ('dia0_utt5', 'dia1_utt5', 'dia7_utt2', 'dia4_utt2')]
         rows = [*clips[:3], (clips[3][0], ''), (None, "I can't believe it!"), (write_tune(folder/'tune.wav'), '')]
     names = [folder/f'example {i}{a.suffix}' if a else None for i, (a, _) in enumerate(rows, 1)]
     return [[a and str(shutil.copyfile(a, name)), t] for name, (a, t) in zip(names, rows)]

@@ -67,7 +67,7 @@ def jsonl_rows(path: str | Path, required):
         check_columns(f'{path}, line {n}', row, required)
         yield n, {c: '' if v is None else str(v).strip() for c, v in row.items()}
 
-# %% ../nbs/04_data.ipynb #b66bfb85
+# %% ../nbs/04_data.ipynb #374cdedc
 def check_names(path: str | Path, rows, **allowed):
     "Yield the rows whose columns hold `allowed` values; when all have come, `TamersError` names the others, with their first lines."
     unknown = {column: {} for column in allowed}
@@ -85,9 +85,10 @@ def whole(path, line, row, column) -> int:
     try: return int(row[column])
     except ValueError as e: raise TamersError(f'{path}, line {line}: {column} is {row[column][:60]!r}; write a whole number') from e
 
-def check_unique(path, ids):
+def check_unique(path, ids, split: str = ''):
     "Raise `TamersError` naming the ids that occur more than once."
-    if twice := [id for id, n in Counter(ids).items() if n > 1]: raise TamersError(f'{path}: more than one row for {some(twice)}; delete or renumber the others')
+    seen = set()
+    if twice := {id: 1 for id in ids if id in seen or seen.add(id)}: raise TamersError(f'{path}: more than one row for {some(split + id for id in twice)}; delete or renumber the others')
 
 # %% ../nbs/04_data.ipynb #53b952c9
 SPLIT_NAMES = dict(train=('train', 'training'), dev=('dev', 'eval', 'val', 'valid', 'validation'), test=('test', 'testing'))
@@ -185,37 +186,38 @@ def read_meld(root: Path, files: list, clips: bool = True, needed: tuple = ('tra
         utterances, spans = utterances + rows, spans | times
     return utterances, spans, notes
 
-# %% ../nbs/04_data.ipynb #06c6fd5b
+# %% ../nbs/04_data.ipynb #3fedc469
 def check_inside(
     path: Path,   # of the manifest
-    clips: dict,  # {line: path of the clip}
+    clips,        # pairs of a line and the path of its clip
 ):
     "Raise `TamersError` naming the clips that lie outside the folder of a manifest."
     home = tuple(os.path.join(f(path.parent), '') for f in (os.path.abspath, os.path.realpath))
-    out = [f'{clip} (line {line})' for line, clip in clips.items() if not os.path.abspath(clip).startswith(home)]
+    out = [f'{clip} (line {line})' for line, clip in clips if not os.path.abspath(clip).startswith(home)]
     if out: raise TamersError(f'{path}: clips outside its folder: {some(out, 4)}; move them there, or pass --allow-outside if you trust this manifest')
 
-# %% ../nbs/04_data.ipynb #ae12f316
+# %% ../nbs/04_data.ipynb #d7d3980d
 MANIFESTS = ('manifest.csv', 'manifest.tsv', 'manifest.jsonl')
 
 def read_manifest(path: Path, clips: bool = True, texts: bool = True, allow_outside: bool = False) -> list[Utterance]:
     "The utterances of a manifest, CSV or JSON lines; without `clips` it needs no audio column, without `texts` none of text."
     columns = ('audio',)*clips + ('text',)*texts + ('label', 'split')
     rows = check_names(path, (jsonl_rows if path.suffix.lower() == '.jsonl' else csv_rows)(path, columns), label=EMOTIONS, split=SPLIT_OF)
-    used, dialogues, placed, spelt, lines = Counter(), {}, [], set(), {}
+    used, first, placed, spelt = {s: Counter() for s in SPLITS}, {}, [], set()
     for line, row in rows:
         split, audio = SPLIT_OF[row['split'].lower()], row.get('audio')
         spelt.add(row['split'].lower())
         dialogue, turn = row.get('dialogue') or None, whole(path, line, row, 'turn') if row.get('turn') else None
-        used[split, audio] += 1
-        id = row.get('id') or (f'line{line}' if not audio else audio if (n := used[split, audio]) == 1 else f'{audio}#{n}')
-        place = SPLITS.index(split), dialogues.setdefault(dialogue or line, len(dialogues)), line if turn is None else turn, line
-        clip = lines[line] = os.path.join(path.parent, audio) if audio and clips else None
-        placed.append((place, Utterance(id, split, row.get('text', ''), sys.intern(row['label'].lower()), clip, row.get('speaker') or None, dialogue, turn)))
-    if not allow_outside: check_inside(path, {line: clip for line, clip in lines.items() if clip})
+        used[split][audio] += 1
+        id = row.get('id') or (f'line{line}' if not audio else audio if (n := used[split][audio]) == 1 else f'{audio}#{n}')
+        clip, begins = os.path.join(path.parent, audio) if audio and clips else None, first.setdefault(dialogue, line) if dialogue else line
+        placed.append((SPLITS.index(split), begins, line if turn is None else turn, line, Utterance(id, split, row.get('text', ''), sys.intern(row['label'].lower()), clip, row.get('speaker') or None, dialogue, turn)))
+    if not allow_outside: check_inside(path, ((line, u.audio) for *_, line, u in placed if u.audio))
     check_spelling(path, spelt)
-    check_unique(path, (f'{u.split} {u.id}' for _, u in placed))
-    return [u for _, u in sorted(placed, key=lambda p: p[0])]
+    del used
+    for split in SPLITS: check_unique(path, (u.id for *_, u in placed if u.split == split), f'{split} ')
+    placed.sort()   # no two rows have the same line, so that utterances are never compared
+    return [u for *_, u in placed]
 
 # %% ../nbs/04_data.ipynb #5c88ed83
 def find_broken(utterances: list[Utterance], probe, texts: bool = True) -> dict:

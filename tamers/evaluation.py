@@ -26,11 +26,15 @@ from .store import Workers
 from .runs import make_accelerator
 
 # %% auto #0
-__all__ = ['load_split', 'measure', 'intervals_by', 'trust', 'train_rows', 'by_group', 'write_predictions', 'write_results',
-           'save_figure', 'write_figures', 'report', 'evaluate_checkpoint', 'analyze', 'default_out',
+__all__ = ['corpus_of', 'load_split', 'measure', 'intervals_by', 'trust', 'train_rows', 'by_group', 'write_predictions',
+           'write_results', 'save_figure', 'write_figures', 'report', 'evaluate_checkpoint', 'analyze', 'default_out',
            'notebook_options', 'main']
 
-# %% ../nbs/33_evaluation.ipynb #9203bb71
+# %% ../nbs/33_evaluation.ipynb #7aea3fb8
+def corpus_of(ckpt: Checkpoint, path: Path) -> str | None:
+    "The corpus a head was trained on; None, the demo corpus, for the one that ships, whose own is not here."
+    return None if path == shipped_checkpoint() else ckpt.config['root']
+
 def load_split(
     ckpt: Checkpoint,
     cfg: AnalyzeConfig,
@@ -41,8 +45,9 @@ def load_split(
     acc = make_accelerator(cfg.device, ckpt.config['amp'])
     encoders = {k: encoder_of(ckpt, k, getattr(cfg, f'{k}_encoder'), str(acc.device)) for k in ckpt.encoders}
     check_encoders(ckpt, {k: e.spec for k, e in encoders.items()}, path)
-    then, same = ckpt.config, cfg.root in (None, ckpt.config['root'])
-    reader = Reader(accelerator=acc, store_root=Path(cfg.store_path or then.get('store_path') or cache_dir()/'store'), root=cfg.root or then['root'],
+    then, own = ckpt.config, corpus_of(ckpt, path)
+    same = cfg.root in (None, own)
+    reader = Reader(accelerator=acc, store_root=Path(cfg.store_path or then.get('store_path') or cache_dir()/'store'), root=cfg.root or own,
         skip_bad=then.get('skip_bad') if cfg.skip_bad is None and same else cfg.skip_bad, weak_labels=cfg.weak_labels or same and then.get('weak_labels', False),
         allow_outside=cfg.allow_outside or same and then.get('allow_outside', False), transcribe=cfg.transcribe or then.get('transcribe'), batch_size=cfg.encode_batch_size, workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory), say=say)
     return read_splits(reader, encoders, (cfg.split,))[0]
@@ -77,17 +82,16 @@ def trust(e: Evaluation, temperature: float) -> dict:
     return dict(calibration=dict(calibration_scores(e.labels, p), temperature=temperature, before=calibration_scores(e.labels, e.probs)),
                 selective=dict(aurc=risk_coverage(e.labels, p)['aurc'], coverage_at=reached))
 
-# %% ../nbs/33_evaluation.ipynb #00dc274f
-def train_rows(ckpt: Checkpoint) -> list[Utterance] | None:
+# %% ../nbs/33_evaluation.ipynb #800ff59a
+def train_rows(root: str | None) -> list[Utterance] | None:
     "The rows that the head was trained on, text alone; None where they are not at hand."
-    root = ckpt.config['root']
     try: return load_corpus(demo_corpus() if root is None else root, skip_bad=True, clips=False, split='train').split('train')
     except TamersError: return None
 
-def by_group(ckpt: Checkpoint, split: Split, e: Evaluation) -> dict:
+def by_group(root: str | None, split: Split, e: Evaluation) -> dict:
     "Scores by group, as `group_scores` gives them, resampled by dialogue where there are any."
     drawn = units_that_matter(split.utterances).get('dialogue') or units(split.utterances, 'utterance')
-    return group_scores(e.labels, e.probs.argmax(-1), group_values(split.utterances, train_rows(ckpt)), drawn)
+    return group_scores(e.labels, e.probs.argmax(-1), group_values(split.utterances, train_rows(root)), drawn)
 
 # %% ../nbs/33_evaluation.ipynb #bad1b932
 def write_predictions(
@@ -172,7 +176,7 @@ def evaluate_checkpoint(path: Path, cfg: AnalyzeConfig, say=print) -> tuple[Chec
     split = load_split(ckpt, cfg, path, say)
     return ckpt, split, measure(ckpt, split)
 
-# %% ../nbs/33_evaluation.ipynb #7a4d93e6
+# %% ../nbs/33_evaluation.ipynb #b0306520
 def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
     "Evaluate a checkpoint and write metrics.json, predictions.csv and figures; the Python side of `tamers-analyze`."
     cfg = config or AnalyzeConfig()
@@ -184,12 +188,14 @@ def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
         check_extra()
     path = find_checkpoint(cfg.checkpoint)
     ckpt, split, e = evaluate_checkpoint(path, cfg, say)
-    out = Path(cfg.out or default_out(path, cfg.split if cfg.root in (None, ckpt.config['root']) else f'{cfg.split}-{Path(cfg.root).stem}'))
-    e.metrics['groups'] = by_group(ckpt, split, e)
-    root = cfg.root or ckpt.config['root']
-    facts = dict(checkpoint=str(path), root=root or 'the demo corpus (made speech)', split=cfg.split, **({} if root else dict(note=DEMO_NOTICE)))
+    own = corpus_of(ckpt, path)
+    out = Path(cfg.out or default_out(path, cfg.split if cfg.root in (None, own) else f'{cfg.split}-{Path(cfg.root).stem}'))
+    e.metrics['groups'] = by_group(own, split, e)
+    root = cfg.root or own
+    note = '' if root else DEMO_NOTICE + '; tamers-mini has learnt from people, and these voices are foreign to it: name a corpus with --root, or train a head' * (path == shipped_checkpoint())
+    facts = dict(checkpoint=str(path), root=root or 'the demo corpus (made speech)', split=cfg.split, **({'note': note} if note else {}))
     files = write_results(out, split, e, facts)
-    title, numbers = f"{path} on {cfg.split} of {facts['root']} (n = {e.metrics['n']})", report(e.metrics) + ('' if root else f'\n\n{DEMO_NOTICE}')
+    title, numbers = f"{path} on {cfg.split} of {facts['root']} (n = {e.metrics['n']})", report(e.metrics) + f'\n\n{note}' * bool(note)
     say(f'{title}\n\n{numbers}\n')
     if cfg.figures: files += write_figures(out, e, f"{cfg.split} of {facts['root']}, n = {e.metrics['n']}")
     if cfg.report: files.append(write_report(path, out, summary=f'{title}\n\n{numbers}', root=cfg.root, split=cfg.split, options=notebook_options(cfg), players=6))

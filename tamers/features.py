@@ -126,14 +126,14 @@ def count_shortened(
     long = [i.source for i in items if sum(len(t.encode()) + 4 for t in i.source) > encoder.max_tokens - 4]
     return int(encoder.prepare(long)['shortened'].sum()) if long else 0
 
-# %% ../nbs/11_features.ipynb #34ae3136
+# %% ../nbs/11_features.ipynb #521eb2dd
 def tell_cuts(kind: str, encoder: Encoder, store: EmbeddingStore, items: list[Item], say) -> None:
     "Say how many inputs were longer than the encoder's window."
-    cut = store.count_truncated(i.key for i in items if i.key in store)
+    cut = store.count_truncated(i.key for i in items)
     if cut: say(f'{kind}: {cut} of {len(items)} utterances are longer than the window of {encoder.window} and were cut at their end')
     if short := count_shortened(encoder, items): say(f'{kind}: {short} of {len(items)} utterances: context cut, its oldest turns do not fit the window of {encoder.window}')
 
-# %% ../nbs/11_features.ipynb #7356ae4c
+# %% ../nbs/11_features.ipynb #495d23a9
 def fill_store(
     store: EmbeddingStore,
     items: list[Item],
@@ -145,7 +145,7 @@ def fill_store(
     **how,      # what else `encode_missing` takes
 ) -> dict:      # why contents could not be encoded, by key
     "Encode what the store lacks, while no other run does."
-    def lacks(): return sum(i.key not in store for i in items)
+    def lacks(): return int((~store.has(i.key for i in items)).sum())
     with alone_in(store.folder, wait=True, say=say) if rank == 0 and lacks() else nullcontext():
         merge({})        # no process begins before the first has the store for all
         store.reload()
@@ -156,7 +156,7 @@ def fill_store(
     if how['world'] > 1: store.reload()
     return failures
 
-# %% ../nbs/11_features.ipynb #770a13b4
+# %% ../nbs/11_features.ipynb #2e304015
 def encode_corpus(
     corpus: Corpus,
     encoders: dict,                 # as `make_encoders` gives them
@@ -177,7 +177,7 @@ def encode_corpus(
     for kind, encoder in encoders.items():
         stores[kind], items = EmbeddingStore(store_root, encoder.spec), make_items(kind, utterances, index, make_turns(corpus, splits, encoder))
         failures = fill_store(stores[kind], items, encoder, merge, say, batch_size=batch_size, workers=workers if kind == 'audio' else Workers(), rank=rank, world=world, progress=progress)
-        failed.update({(u.split, u.id): failures.get(i.key, 'could not be encoded') for u, i in zip(utterances, items) if i.key not in stores[kind]})
+        failed.update({(u.split, u.id): failures.get(i.key, 'could not be encoded') for u, i, there in zip(utterances, items, stores[kind].has(i.key for i in items)) if not there})
         tell_cuts(kind, encoder, stores[kind], items, say)
     return corpus.drop(failed), stores
 

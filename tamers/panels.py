@@ -90,7 +90,7 @@ def places_of(familiar: dict, heard: str) -> torch.Tensor:
     "Where the known utterances lie in the same coordinates (N, D) or (N, 2D)."
     return torch.cat([familiar[k].z.cpu() for k in ('audio', 'text') if heard in (k, 'both')], 1)
 
-# %% ../nbs/44_panels.ipynb #f758409b
+# %% ../nbs/44_panels.ipynb #babeeae9
 def map_svg(
     known: Known,
     z: torch.Tensor,      # (N, D), of `places_of`
@@ -103,7 +103,7 @@ def map_svg(
     xy = np.pad(xy, ((0, 0), (0, 2 - xy.shape[1])))
     low, span, (w, h) = xy.min(0), np.maximum(np.ptp(xy, 0), 1e-9), size
     xy = np.array([14, h - 14]) + (xy - low) / span * np.array([w - 28, -(h - 62)])
-    dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{PALETTE[e]}" fill-opacity=".75" stroke="#555" stroke-width=".5"><title>{html.escape(f"{e}: {t}")}</title></circle>'
+    dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{PALETTE[e]}" fill-opacity=".75" stroke="#555" stroke-width=".5"><title>{html.escape(": ".join(filter(None, (e, t))))}</title></circle>'
             for (x, y), e, t in zip(xy[:-1], known.labels, known.texts)]
     names = [f'<circle cx="{14 + 125 * (k % 4)}" cy="{12 + 17 * (k // 4)}" r="5" fill="{PALETTE[e]}" stroke="#555"/><text x="{23 + 125 * (k % 4)}" y="{16 + 17 * (k // 4)}" fill="currentColor">{e}</text>'
              for k, e in enumerate(EMOTIONS)]

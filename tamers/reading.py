@@ -79,7 +79,7 @@ def hold(stores: dict, locks: ExitStack, say) -> None:
         locks.enter_context(alone_in(store.folder, wait=True, say=say))
         store.reload()
 
-# %% ../nbs/16_reading.ipynb #bd07feab
+# %% ../nbs/16_reading.ipynb #9701f7e3
 def read_shards(r: Reader, shards: list[str], encoders: dict, split: str | None = None) -> Corpus:
     "Stream the shards that are new, encode what they hold, and list the corpus."
     from tamers.ingest import ingest, open_listings, shard_corpus
@@ -106,7 +106,7 @@ def read_shards(r: Reader, shards: list[str], encoders: dict, split: str | None 
         rows = [x for x in listing.records() if 'fault' not in x and label_of(x['fields'])[0]]
         heard = lookup([x['sha'] for x in rows if x['text'] is None]) if lookup else {}
         words = [x['text'] or heard.get(x['sha']) for x in rows]
-        return all(x['sha'] in stores['audio'] for x in rows if 'audio' in stores) and all(sha256(w) in stores['text'] for w in words if w and 'text' in stores) \
+        return ('audio' not in stores or stores['audio'].has(x['sha'] for x in rows).all()) and ('text' not in stores or stores['text'].has(sha256(w) for w in words if w).all()) \
             and (lookup is None or all(x['text'] is not None or x['sha'] in heard for x in rows))
 
     with locks:

@@ -38,6 +38,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope='session')
+def demo():
+    "The checkpoint of a head that knows the demo corpus: its dev split is its own kind."
+    from tamers.training import demo_head
+    return demo_head()
+
+
+@pytest.fixture(scope='session')
 def shared() -> Path:
     "The folder of shared data, which is no part of the project: $TAMERS_SHARED, else ../shared."
     path = Path(os.environ.get('TAMERS_SHARED') or ROOT.parent/'shared')

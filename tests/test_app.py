@@ -28,7 +28,7 @@ EVIL = '<img src=x onerror="document.title=\'broken\'"> ${document.title="broken
 
 
 @pytest.fixture(scope='module')
-def model(): return load(Path(__file__).resolve().parents[1]/'checkpoints'/'demo', device='cpu')   # whatever ships
+def model(demo): return load(demo, device='cpu')
 
 
 @pytest.fixture(scope='module')
@@ -117,12 +117,14 @@ def test_text_is_escaped(model, clip, tmp_path):
         assert '<script' not in made and 'src=x' not in made and '<b>"x' not in made
 
 
-def test_each_example_has_an_answer(model, tmp_path):
+@pytest.mark.parametrize('which', ['demo', 'shipped'])
+def test_each_example_has_an_answer(which, model, tmp_path):
+    if which == 'shipped': model = load(device='cpu')
     rows = examples_of(model, tmp_path)
     assert len(rows) == 6 and any(a is None for a, _ in rows) and any(not t for _, t in rows)
     found = [respond(model, a, t) for a, t in rows]
     assert all('role="alert"' not in said for said, _, _ in found) and 'sounds unlike' in found[-1][0]
-    assert [re.search(r'tm-answer">(\w+)', said)[1] for said, _, _ in found][:3] == ['anger', 'joy', 'sadness']
+    assert [re.search(r'tm-answer">(\w+)', said)[1] for said, _, _ in found][:3] == ['anger', 'joy', 'surprise']
 
 
 def test_a_model_brings_its_own_examples(model, clip, tmp_path, monkeypatch):
@@ -249,9 +251,9 @@ def test_upload_transcript_prediction_and_a_bad_file(page, clip, tmp_path):
 
 
 def test_an_example_at_one_click(page):
-    page.get_by_text("I'm so sorry about Uncle Bob.").click()
-    assert answered(page, 'by voice and words').startswith('sadness')
-    assert page.input_value('#words textarea') == "I'm so sorry about Uncle Bob."
+    page.get_by_text("Wow, you speak French?").click()
+    assert answered(page, 'by voice and words').startswith('surprise')
+    assert page.input_value('#words textarea') == "Wow, you speak French?"
     page.wait_for_function('() => {const r = document.querySelector(".tm-answer").getBoundingClientRect(); return r.top >= 0 && r.top < innerHeight}', timeout=5000)
 
 

@@ -259,7 +259,7 @@ def test_hub_name_from_the_cache(hub, tmp_path):
 def test_not_found(name):
     if name == '': name = 'absent'
     with pytest.raises(TamersError) as e: AudioEncoder(name)
-    for words in name, 'revision main', f'hf download {name}', 'local folder', '--audio-encoder demo': assert words in str(e.value)
+    for words in name, 'revision main', f'hf download {name}', 'local folder', '--audio-encoder mini': assert words in str(e.value)
 
 
 @pytest.mark.parametrize('make, name, words', [

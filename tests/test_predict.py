@@ -19,17 +19,17 @@ from tamers import predict as module
 from tamers.answers import combine
 from tamers.audio import SAMPLE_RATE, Clip, load_audio
 from tamers.checkpoint import load_checkpoint, save_checkpoint, shipped_checkpoint
-from tamers.core import EMOTIONS, TamersError
-from tamers.demo import demo_corpus, demo_encoder
+from tamers.core import EMOTIONS, TamersError, shipped
+from tamers.demo import demo_corpus
 from tamers.encoders import Encoder
 from tamers.fusion import FusionModel
 from tamers.known import Familiar, load_known, sample_known, save_known, write_known
 from tamers.predict import Recognizer, load, main
 from tamers.pretrained import read_pretrained
+from tamers.training import demo_head
 from tamers.windows import Recording, text_oddities
 
 SAID = 'So, shut up about my brother!'
-DEMO = Path(__file__).resolve().parents[1]/'checkpoints'/'demo'/'best.pt'   # whatever ships
 
 
 @pytest.fixture(scope='module')
@@ -41,23 +41,23 @@ def wave(clip): return load_audio(clip)
 
 
 @pytest.fixture(scope='module')
-def model(): return load(DEMO, device='cpu')
+def model(demo): return load(demo, device='cpu')
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-    "The shipped head as one that was trained with modality dropout: its warnings are those of the input alone."
-    ckpt = load_checkpoint(DEMO)
+def whole(demo, tmp_path_factory):
+    "The head as one that was trained with modality dropout: its warnings are those of the input alone."
+    ckpt = load_checkpoint(demo)
     path = tmp_path_factory.mktemp('whole')/'best.pt'
     save_checkpoint(replace(ckpt, model_args=dict(ckpt.model_args, modality_dropout=0.3)), path)
     return load(path, device='cpu')
 
 
 @pytest.fixture
-def head(tmp_path):
+def head(demo, tmp_path):
     "Write a fresh head for some encoders of the demo; its path."
     def make(name='best.pt', *, root='corpus', kinds=('audio', 'text'), **args):
-        ckpt, dims = load_checkpoint(DEMO), dict(audio=768, text=256)
+        ckpt, dims = load_checkpoint(demo), dict(audio=1536, text=256)
         args = dict(audio_dim=None, text_dim=None, shared_dim=16) | {f'{k}_dim': dims[k] for k in kinds} | args
         torch.manual_seed(0)
         save_checkpoint(replace(ckpt, model=FusionModel(**args).state_dict(), model_args=args, encoders={k: ckpt.encoders[k] for k in kinds}, config=dict(ckpt.config, root=root)), tmp_path/name)
@@ -86,7 +86,7 @@ def test_sources_give_one_answer(model, clip, wave):
     assert all(close(a, first, 2e-3) for a in again)
     assert tuple(first.probabilities) == EMOTIONS and sum(first.probabilities.values()) == pytest.approx(1)
     assert first.label == 'anger' and first.confidence == max(first.probabilities.values())
-    assert first.z_audio.shape == first.z_text.shape == (64,) and np.linalg.norm(first.z_text) == pytest.approx(1, abs=1e-5)
+    assert first.z_audio.shape == first.z_text.shape == (256,) and np.linalg.norm(first.z_text) == pytest.approx(1, abs=1e-5)
 
 
 def test_batches_change_nothing(model, clip, wave):
@@ -99,18 +99,18 @@ def test_batches_change_nothing(model, clip, wave):
 
 
 def test_temperature_is_applied(model, clip, tmp_path):
-    save_checkpoint(replace(model.ckpt, temperature=3.), tmp_path/'best.pt')
+    save_checkpoint(replace(model.ckpt, temperature=3*model.ckpt.temperature), tmp_path/'best.pt')
     warm = load(tmp_path/'best.pt', device='cpu').predict(clip, SAID)
     cold = model.predict(clip, SAID)
     p = torch.tensor(list(cold.probabilities.values())).double()
     assert np.allclose((p.log()/3).softmax(-1), list(warm.probabilities.values()), atol=1e-6) and warm.confidence < cold.confidence
 
 
-def test_the_same_numbers_as_evaluation(model):
+def test_the_same_numbers_as_evaluation(demo, model):
     "Prediction and tamers-analyze are two ways to one head."
     from tamers.config import AnalyzeConfig
     from tamers.evaluation import evaluate_checkpoint
-    _, split, e = evaluate_checkpoint(DEMO, AnalyzeConfig(split='dev', device='cpu', num_workers=0), say=lambda *_: None)
+    _, split, e = evaluate_checkpoint(demo, AnalyzeConfig(split='dev', device='cpu', num_workers=0), say=lambda *_: None)
     rows = split.utterances[:12]
     for u, p, a in zip(rows, e.probs, model.predict([u.audio for u in rows], [u.text for u in rows])): assert np.allclose(p, list(a.probabilities.values()), atol=1e-4), u.id
 
@@ -184,7 +184,7 @@ def test_an_hour_in_little_memory(whole, wave, tmp_path, monkeypatch):
         minute = np.resize(wave, 16000*60)
         for _ in range(60): f.write(np.stack([minute, minute], 1))
     monkeypatch.setattr(whole.encoders['audio'], 'prepare', lambda waves: np.stack([w.sum() for w in waves]))
-    monkeypatch.setattr(whole.encoders['audio'], 'encode', lambda batch: torch.zeros(len(batch), 768))
+    monkeypatch.setattr(whole.encoders['audio'], 'encode', lambda batch: torch.zeros(len(batch), 1536))
     tracemalloc.start()
     found = whole.predict(tmp_path/'hour.wav', SAID)
     peak = tracemalloc.get_traced_memory()[1]
@@ -267,9 +267,9 @@ def test_heads_of_one_modality(head, clip):
     with pytest.raises(TamersError, match='nothing to answer from; text: left aside'): voice.predict(None, SAID)
 
 
-def test_a_head_that_looks_at_both_at_once(clip, tmp_path):
+def test_a_head_that_looks_at_both_at_once(demo, clip, tmp_path):
     "Cross-modal attention has nothing to look at where one is missing; the other jobs are answered."
-    ckpt = load_checkpoint(DEMO)
+    ckpt = load_checkpoint(demo)
     encoders = {k: dict(spec=Encoder(k, 'demo', pooling='tokens').spec, name='demo', revision=None) for k in ('audio', 'text')}
     args = dict(audio_dim=64, text_dim=256, shared_dim=16, fusion='attention', audio_pooling='tokens', text_pooling='tokens', audio_rows=32, text_rows=32)
     save_checkpoint(replace(ckpt, model=FusionModel(**args).state_dict(), model_args=args, encoders=encoders, config=dict(ckpt.config, root='x')), tmp_path/'best.pt')
@@ -308,7 +308,7 @@ def test_the_sample_is_a_sample():
 def test_a_folder_stands_alone(whole, clip, tmp_path):
     "Encoders that lie in folders are copied; the folder answers when they are gone, and names no path."
     import shutil
-    for kind in ('audio', 'text'): shutil.copytree(demo_encoder(kind), tmp_path/'old'/kind)
+    for kind in ('audio', 'text'): shutil.copytree(shipped(kind), tmp_path/'old'/kind)
     encoders = {k: dict(spec=Encoder(k, tmp_path/'old'/k).spec, name=str(tmp_path/'old'/k), revision=None) for k in ('audio', 'text')}
     (tmp_path/'run').mkdir()
     save_checkpoint(replace(whole.ckpt, encoders=encoders, config=dict(whole.ckpt.config, root=str(tmp_path/'corpus'), save_path=str(tmp_path/'run'))), tmp_path/'run'/'best.pt')
@@ -328,7 +328,7 @@ def test_a_folder_stands_alone(whole, clip, tmp_path):
     for kind in ('audio', 'text'): shutil.copytree(tmp_path/'given'/kind, tmp_path/'run'/kind)
     load(tmp_path/'run', device='cpu', warm=False)
     shutil.rmtree(tmp_path/'given'/'audio')
-    shutil.copytree(demo_encoder('audio'), tmp_path/'given'/'audio')
+    shutil.copytree(shipped('audio'), tmp_path/'given'/'audio')
     (tmp_path/'given'/'audio'/'preprocessor_config.json').write_text((tmp_path/'given'/'audio'/'preprocessor_config.json').read_text() + ' ')
     with pytest.raises(TamersError, match='which is not the one in use'): load(tmp_path/'given', device='cpu')
 
@@ -345,7 +345,7 @@ def test_push_to_hub(model, monkeypatch):
             return 'https://hub/commit'
     monkeypatch.setattr(mixin, 'HfApi', Hub)
     assert model.push_to_hub('somebody/emotions') == 'https://hub/commit'
-    assert sent['repo'] == 'somebody/emotions' and {'config.json', 'model.safetensors', 'known.safetensors', 'README.md'} == sent['files'].keys()
+    assert sent['repo'] == 'somebody/emotions' and {'config.json', 'model.safetensors', 'known.safetensors', 'README.md', 'audio', 'text'} == sent['files'].keys()
     assert all(torch.equal(v, model.ckpt.model[k]) for k, v in sent['ckpt'].model.items()) and 'library_name: tamers' in sent['card'] and 'decide anything about a person' in sent['card']
 
 
@@ -393,7 +393,7 @@ def test_tables(model, clip, tmp_path):
 def run(capsys, *argv, code=0):
     "Run the command on the CPU; its two outputs."
     try:
-        main([*map(str, argv), '--device', 'cpu', *(['--checkpoint', str(DEMO)] if '--checkpoint' not in argv else [])])
+        main([*map(str, argv), '--device', 'cpu', *(['--checkpoint', str(demo_head())] if '--checkpoint' not in argv else [])])
         found = 0
     except SystemExit as e: found = e.code
     out = capsys.readouterr()

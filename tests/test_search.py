@@ -9,23 +9,23 @@ import soundfile as sf
 import torch
 import torch.nn.functional as F
 
-from tamers.checkpoint import encoder_of, load_checkpoint, shipped_checkpoint
+from tamers.checkpoint import encoder_of, load_checkpoint
 from tamers.config import TrainConfig
 from tamers.core import EMOTIONS, TamersError
 from tamers.corpus import Utterance
 from tamers.demo import demo_corpus
 from tamers.search import DESCRIPTIONS, SAYINGS, SearchConfig, class_retrieval, main, place, precision_at, rank, search, zero_shot
-from tamers.training import train
+from tamers.training import demo_head, train
 
-HERE = dict(split='dev', device='cpu', num_workers=0, checkpoint=str(shipped_checkpoint()))
-FLAGS = ['--split', 'dev', '--device', 'cpu', '--num-workers', '0', '--checkpoint', str(shipped_checkpoint())]
+HERE = dict(split='dev', device='cpu', num_workers=0)
+FLAGS = ['--split', 'dev', '--device', 'cpu', '--num-workers', '0']
 
 
-def find(query, **kw): return search(query, SearchConfig(**{**HERE, **kw}), say=lambda *_: None)
+def find(query, **kw): return search(query, SearchConfig(**{**HERE, 'checkpoint': str(demo_head()), **kw}), say=lambda *_: None)
 
 
 def test_the_command_prints_a_table(capsys):
-    main(['Oh my God!', '--top', '3', *FLAGS])
+    main(['Oh my God!', '--top', '3', *FLAGS, '--checkpoint', str(demo_head())])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     hits = find('Oh my God!', top=3)
     assert [line.split()[0] for line in lines[-4:]] == ['rank', '1', '2', '3']
@@ -33,7 +33,7 @@ def test_the_command_prints_a_table(capsys):
 
 
 def test_json_lines_alone(capsys):
-    main(['Oh my God!', '--top', '4', '--json', *FLAGS])
+    main(['Oh my God!', '--top', '4', '--json', *FLAGS, '--checkpoint', str(demo_head())])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [r['rank'] for r in rows] == [1, 2, 3, 4] and {'similarity', 'id', 'label', 'text', 'audio', 'rows'} <= rows[0].keys()
     assert rows[0]['similarity'] >= rows[3]['similarity']
@@ -46,7 +46,7 @@ def test_json_lines_alone(capsys):
     (['hello', '--checkpoint', 'gone.pt'], 'gone.pt: no such checkpoint'),
 ])
 def test_errors_are_one_line(argv, message, capsys):
-    with pytest.raises(SystemExit) as e: main(argv + FLAGS if '--checkpoint' not in argv else argv)
+    with pytest.raises(SystemExit) as e: main([*argv, *FLAGS, '--checkpoint', str(demo_head())] if '--checkpoint' not in argv else argv)
     err = capsys.readouterr().err
     assert e.value.code == 2 and err.startswith('error: ') and message in err and err.count('\n') == 1
 
@@ -99,7 +99,7 @@ def test_a_clip_behind_links_is_one_clip(tmp_path):
 
 def test_an_encoder_that_reads_a_context():
     "A prompt is a turn without a history."
-    ckpt = load_checkpoint(shipped_checkpoint())
+    ckpt = load_checkpoint(demo_head())
     spec = dict(ckpt.encoders['text']['spec'], context=dict(turns=3, speakers=False, separator='\n'))
     talk = encoder_of(replace(ckpt, encoders=dict(ckpt.encoders, text=dict(ckpt.encoders['text'], spec=spec))), 'text')
     z = place(ckpt.build(), talk, ['hello', 'I am sad'])
@@ -108,7 +108,7 @@ def test_an_encoder_that_reads_a_context():
 
 def test_prompts():
     assert tuple(SAYINGS) == tuple(DESCRIPTIONS) == EMOTIONS and all(len(set(p)) == len(p) >= 5 for d in (SAYINGS, DESCRIPTIONS) for p in d.values())
-    ckpt = load_checkpoint(shipped_checkpoint())
+    ckpt = load_checkpoint(demo_head())
     model, encoder = ckpt.build(), encoder_of(ckpt, 'text')
     z = F.normalize(torch.randn(5, ckpt.model_args['shared_dim']), dim=-1)
     once, twice = (zero_shot(model, encoder, z, {'a': ['yes'] * n, 'b': ['no']}) for n in (1, 2))

@@ -186,7 +186,7 @@ def write_big(folder):
         for end, data in dict(mp3=sound(150 + 9*i, 0.2 + 0.06*(i % 4), 'MP3', 24_000), json=fields(**row)).items()})
 
 
-def rows_of(store): return len({key for p in store.glob('audio-*') for key in EmbeddingStore(store, json.loads((p/'spec.json').read_text())).where})
+def rows_of(store): return len({key for p in store.glob('audio-*') for key in EmbeddingStore(store, json.loads((p/'spec.json').read_text())).index['key']})
 
 
 @pytest.mark.parametrize('write', [write_bench, write_big])
