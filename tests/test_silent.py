@@ -10,7 +10,7 @@ from test_faults import argv, code_of, corpus, told  # noqa: F401, fixtures are 
 from test_streams import encoders  # noqa: F401
 import tamers.trainer
 from tamers import evaluation, training
-from tamers.checkpoint import load_checkpoint, save_checkpoint
+from tamers.checkpoint import load_checkpoint, save_checkpoint, shipped_checkpoint
 from tamers.core import EMOTIONS
 from tamers.encoders import Encoder
 from tamers.store import read_shard, write_shard
@@ -134,7 +134,7 @@ def test_an_encoder_that_changed_under_the_same_name(tmp_path, corpus, encoders,
 @pytest.mark.parametrize('classes', [EMOTIONS[::-1], EMOTIONS[:6], [*EMOTIONS[:6], 'SURPRISE'], list(range(7)), 'anger'])
 def test_classes_are_stored_by_name_and_compared(classes, tmp_path, corpus, encoders, capsys):
     source = tmp_path/'best.pt'
-    data = torch.load(Path(__file__).parents[1]/'checkpoints'/'demo'/'best.pt', weights_only=True)
+    data = torch.load(shipped_checkpoint(), weights_only=True)
     assert data['classes'] == list(EMOTIONS)
     torch.save(dict(data, classes=classes if isinstance(classes, str) else list(classes)), source)
     with pytest.raises(SystemExit): evaluation.main(['--checkpoint', str(source), '--device', 'cpu'])
