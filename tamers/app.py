@@ -114,9 +114,9 @@ class Guard:
             await send(message)
         await self.app(scope, receive, guarded if scope['type'] == 'http' else send)
 
-# %% ../nbs/45_app.ipynb #e9a9a972
+# %% ../nbs/45_app.ipynb #db178806
 ABOUT = """# What emotion is heard
-Record or upload a voice, type what it said, or give one of them. **An answer is how people who label such speech would have labelled it, which is not what the
+Record or upload a voice, type what it said, or give one of them. **An answer is the label that such speech has in the data of training, which is not what the
 speaker feels: decide nothing about a person by it.** Everything stays on this machine."""
 
 def need_gradio():

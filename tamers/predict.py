@@ -138,7 +138,7 @@ def columns_of(rows: list[dict], table) -> tuple[list, list]:
     audio = [None if absent(a := row.get('audio')) else os.path.join(folder, a) if isinstance(a, (str, Path)) else a for row in rows]
     return audio, [None if absent(t := row.get('text')) else str(t) for row in rows]
 
-# %% ../nbs/43_predict.ipynb #3748384f
+# %% ../nbs/43_predict.ipynb #16cbfa11
 EXAMPLES = """examples:
   tamers-predict clip.wav --text "I can't believe it!"     voice and words
   tamers-predict *.wav                                     voices alone
@@ -148,7 +148,7 @@ EXAMPLES = """examples:
   tamers-predict clip.wav --checkpoint checkpoints/<run>   a head of your own
 
 Answers are on standard output, warnings on standard error. Exit code 0: all were answered; 1: some file could not
-be (the others were); 2: nothing was done. An answer is how people who label such speech would have labelled it,
+be (the others were); 2: nothing was done. An answer is the label that such speech has in the data of training,
 which is not what the speaker feels: decide nothing about a person by it."""
 
 @dataclass(kw_only=True)

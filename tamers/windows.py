@@ -149,21 +149,21 @@ class Recording:
             (self.level < QUIET, f'very quiet (its loudest moment {-self.level:.0f} dB below full scale); come nearer to the microphone'),
             (self.seconds < 0.5, f'{self.seconds:.2f} s of sound: too short to tell a tone of voice')) if odd]
 
-# %% ../nbs/39_windows.ipynb #70db48fb
-ENGLISH = frozenset("""about all and any are be's been being but can't could did didn't does doesn't doing don't down even for from get getting give go goes going gonna good got great had't
-has have have't having he's hello hey him his how i'd i'll i'm i've if into it it's its just know let let's like little look make maybe my never nice not now of off oh okay one or our out over please
-really right said say she she's should some something sorry sure take tell thank thanks that that's the their them then there there's these they they're thing things think this those though
+# %% ../nbs/39_windows.ipynb #3783a772
+ENGLISH = frozenset("""about all alone and any are be's because been being but can't could did didn't does doesn't doing don't down even feel for from get getting give go goes going gonna good got great happy had't
+has have have't having he's hello hey him his how i'd i'll i'm i've if into it it's its just know let let's like little look make maybe miss my never nice not now of off oh okay one or our out over please
+really right said say she she'll she's should some something sorry sure take tell thank thanks that that's the their them then there there's these they they're thing things think this those though today tomorrow
 too understand up very wait want wasn't well were what what's when where which who who's why with won't would wouldn't yeah yes yet you you'll you're you've your""".split())
 
 def words_of(text: str) -> list[str]:
     "The words of a text, small, without marks."
     return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text.lower().replace('\u2019', "'"))
 
-# %% ../nbs/39_windows.ipynb #b9b0c43a
+# %% ../nbs/39_windows.ipynb #55b630dc
 def text_oddities(text: str) -> list[str]:
     "What a user should know of a transcript, before any encoder reads it."
     letters, words = [c for c in text if c.isalpha()], words_of(text)
     if not letters: return ['holds no letters: there are no words in it to read']
     if sum(c > '\u024f' for c in letters) > 0.3 * len(letters): return ['is not written in Latin letters: the text encoder was made for English']
-    if len(words) >= 4 and ENGLISH.isdisjoint(words): return ['does not look like English, which the text encoder was made for: take what it says of the words as a guess']
+    if len(words) >= 4 and ENGLISH.isdisjoint(words) and 'i am' not in ' '.join(words): return ['does not look like English, which the text encoder was made for: take what it says of the words as a guess']
     return []
