@@ -15,7 +15,7 @@ from .fusion import FusionModel
 
 # %% auto #0
 __all__ = ['FORMAT', 'PARTS', 'Checkpoint', 'save_checkpoint', 'load_checkpoint', 'as_checkpoint', 'check_encoders', 'encoder_of',
-           'shipped_checkpoint', 'find_checkpoint', 'new_run_folder', 'seed_runs']
+           'shipped_checkpoint', 'is_shipped', 'find_checkpoint', 'new_run_folder', 'seed_runs']
 
 # %% ../nbs/22_checkpoint.ipynb #559c538e
 FORMAT = 'tamers-1'
@@ -155,10 +155,14 @@ def encoder_of(
     return Encoder(kind, name or known['name'], revision=known['revision'] if name in (None, known['name']) else None, pooling=spec['pooling'], layer=spec.get('layer'), buckets=spec.get('bucket') is not None,
         context_turns=context['turns'], context_speakers=context['speakers'], device=device, dtype=None if ckpt.config['amp'] else torch.float32)
 
-# %% ../nbs/22_checkpoint.ipynb #cc0196ff
+# %% ../nbs/22_checkpoint.ipynb #a83881b4
 def shipped_checkpoint() -> Path:
     "The checkpoint that comes with the package: the head of tamers-mini."
     return shipped('best.pt')
+
+def is_shipped(path: str | Path) -> bool:
+    "Whether `path`, however it is written, is that checkpoint."
+    return Path(path).resolve() == shipped_checkpoint().resolve()
 
 # %% ../nbs/22_checkpoint.ipynb #d441f9a3
 def find_checkpoint(

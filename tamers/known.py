@@ -63,7 +63,7 @@ def load_known(path: str | Path) -> Known:
         raise TamersError(f'{path}: cannot be read ({type(e).__name__}: {e}); delete it, and make it anew with tamers.known.write_known') from e
     return known
 
-# %% ../nbs/40_known.ipynb #04381b2b
+# %% ../nbs/40_known.ipynb #801abd97
 def write_known(
     checkpoint: str | Path,     # best.pt of a run
     root: str | None = None,    # another corpus; None: the one the head was trained on
@@ -72,10 +72,10 @@ def write_known(
 ) -> Path:                      # what was written
     "Keep a sample of a corpus beside a checkpoint."
     from tamers.config import AnalyzeConfig
-    from tamers.evaluation import load_split
+    from tamers.evaluation import corpus_of, load_split
     path = Path(checkpoint)
     ckpt, cfg = load_checkpoint(path), AnalyzeConfig(root=root, split=split, num_workers=0)
-    rows, corpus = load_split(ckpt, cfg, path, say=lambda *_: None), root or ckpt.config['root']
+    rows, corpus = load_split(ckpt, cfg, path, say=lambda *_: None), root or corpus_of(ckpt, path)
     out = Path(out or path.with_name(KNOWN))
     save_known(sample_known(rows, f"{split} of {Path(corpus).stem if corpus else 'the demo corpus (made speech)'}"), out)
     return out

@@ -159,11 +159,11 @@ def words_of(text: str) -> list[str]:
     "The words of a text, small, without marks."
     return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text.lower().replace('\u2019', "'"))
 
-# %% ../nbs/39_windows.ipynb #55b630dc
+# %% ../nbs/39_windows.ipynb #f4546459
 def text_oddities(text: str) -> list[str]:
     "What a user should know of a transcript, before any encoder reads it."
     letters, words = [c for c in text if c.isalpha()], words_of(text)
     if not letters: return ['holds no letters: there are no words in it to read']
     if sum(c > '\u024f' for c in letters) > 0.3 * len(letters): return ['is not written in Latin letters: the text encoder was made for English']
-    if len(words) >= 4 and ENGLISH.isdisjoint(words) and 'i am' not in ' '.join(words): return ['does not look like English, which the text encoder was made for: take what it says of the words as a guess']
+    if len(words) >= 4 and ENGLISH.isdisjoint(words) and ('i', 'am') not in zip(words, words[1:]): return ['does not look like English, which the text encoder was made for: take what it says of the words as a guess']
     return []

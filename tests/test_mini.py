@@ -1,6 +1,8 @@
 "tamers-mini, the model that ships: what is in its folder, what it says, and that a wheel brings it along."
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -28,7 +30,8 @@ def test_its_folder_is_small_and_says_what_it_is():
         'text/config.json', 'text/model.safetensors', 'text/tokenizer.json', 'text/tokenizer_config.json'}
     assert 'Attribution-NonCommercial-ShareAlike 4.0' in (shipped()/'LICENSE').read_text() and 'license: cc-by-nc-sa-4.0' in (shipped()/'README.md').read_text()
     assert {json.loads((shipped()/k/'config.json').read_text())['dtype'] for k in ('audio', 'text')} == {'float16'}
-    assert not any(str(ROOT) in json.dumps(load_checkpoint(shipped()/'best.pt').config, default=str) for _ in (0,)) and load_checkpoint(shipped()/'best.pt').trainer == {}
+    ckpt = load_checkpoint(shipped('best.pt'))
+    assert str(ROOT) not in json.dumps(ckpt.config, default=str) and ckpt.trainer == {}
 
 
 def test_its_head_belongs_to_its_encoders():
@@ -49,14 +52,13 @@ def test_it_hears_emotion_in_voices_it_never_heard(model, shared):
     "RAVDESS, actors 22 to 24, by the voice alone. Its card says 70 % of a linear discriminant; this is the head that ships."
     place = shared/'data'/'ravdess'
     rows = [r for r in csv.DictReader(open(place/'clips.csv', encoding='utf-8', newline='')) if r['split'] == 'test' and r['label'] != 'calm']
-    found = model.predict([place/r['file'] if (place/r['file']).exists() else place.parent/r['file'] for r in rows], None)
+    found = model.predict([place.parent/r['file'] for r in rows], None)
     y, p = np.array([EMOTIONS.index(r['label']) for r in rows]), np.array([list(a.probabilities.values()) for a in found])
     assert len(rows) == 156 and classification_metrics(y, p)['uar'] > .6
 
 
 def test_a_wheel_brings_it_along(tmp_path):
     "Built from a copy of the clone, read outside of it."
-    import shutil
     names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')[:-1]
     for name in names:
         if name.startswith(('docs/', 'tests/', 'nbs/')) and not name.startswith('nbs/analysis/') or not (ROOT/name).is_file(): continue
@@ -72,7 +74,17 @@ def test_a_wheel_brings_it_along(tmp_path):
     for f in shipped().rglob('*'):
         if f.is_file(): assert (tmp_path/'site'/'tamers'/'checkpoints'/'mini'/f.relative_to(shipped())).read_bytes() == f.read_bytes(), f.name
     code = "import tamers; print(tamers.__file__); print(tamers.load(device='cpu').predict(None, 'I hate you! Leave me alone!').label)"
-    out = subprocess.run([sys.executable, '-c', code], cwd=tmp_path/'site', capture_output=True, text=True, env=dict(__import__('os').environ, PYTHONPATH=str(tmp_path/'site')))
+    out = subprocess.run([sys.executable, '-c', code], cwd=tmp_path/'site', capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(tmp_path/'site')))
     assert out.returncode == 0, out.stderr[-2000:]
     place, label = out.stdout.split()
     assert place.startswith(str(tmp_path)) and label == 'anger'
+
+
+def test_it_is_itself_however_its_path_is_written(tmp_path, monkeypatch):
+    "Its own corpus is not here, so that the demo corpus stands in, also when it is named."
+    from tamers.evaluation import corpus_of, default_out
+    from tamers.known import load_known, write_known
+    monkeypatch.chdir(shipped().parent)
+    path = Path('mini')/'best.pt'
+    assert corpus_of(load_checkpoint(path), path) is None and default_out(path, 'test') == Path('checkpoints')/'shipped-test'
+    assert load_known(write_known(path, out=tmp_path/'known.safetensors')).source == 'dev of the demo corpus (made speech)'

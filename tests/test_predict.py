@@ -196,10 +196,11 @@ def test_an_hour_in_little_memory(whole, wave, tmp_path, monkeypatch):
 @pytest.mark.parametrize('text, words', [
     ('word ' * 10_000, '10000 words are more than the text encoder reads'),
     ('Je ne comprends pas pourquoi tu es toujours en retard.', 'does not look like English'),
+    ('Quegli altri amici vanno sempre al mare insieme.', 'does not look like English'),
     ('Я не могу поверить, что ты это сделал.', 'not written in Latin letters'),
     ('我不敢相信', 'not written in Latin letters'),
     ('12 + 30 = 42 ?!', 'holds no letters'),
-], ids=['long', 'french', 'russian', 'chinese', 'numbers'])
+], ids=['long', 'french', 'italian', 'russian', 'chinese', 'numbers'])
 def test_transcripts_that_deserve_a_word(whole, clip, text, words):
     for audio in (clip, None): assert warned(whole.predict(audio, text), words)
 
