@@ -96,12 +96,12 @@ def _ast_embed(model, batch, pooling, layer=None):
         found.update(zip(rows.tolist(), _ast_read(run, model.config, x[rows, :length], frames[rows], pooling, layer)))
     return torch.stack([found[i] for i in range(len(x))])
 
-# %% ../nbs/08_architectures.ipynb #e4f3dc1b
+# %% ../nbs/08_architectures.ipynb #cb21af86
 def blocked_attention(module, query, key, value, attention_mask, scaling, **_):
     "Attention without a mask, in blocks of 160 queries: (B, heads, T, D) to (B, T, heads, D)."
     out = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
     with torch.autocast(query.device.type, enabled=False):
-        for q, k, v, o in zip(query * scaling, key.transpose(2, 3).contiguous(), value, out):
+        for q, k, v, o in zip(query * scaling, key.transpose(2, 3).contiguous(), value.contiguous(), out):
             for i in range(0, q.shape[1], 160): o[i:i + 160] = ((q[:, i:i + 160] @ k).softmax(-1) @ v).transpose(0, 1)
     return out, None
 

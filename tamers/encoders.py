@@ -15,7 +15,7 @@ from .core import TamersError, did_you_mean, remember, sha256, shipped
 from .demo import DEMO_VERSION, demo_encoder
 
 # %% auto #0
-__all__ = ['PARTS', 'LARGEST', 'FRONT_END', 'AudioEncoder', 'TextEncoder', 'Source', 'find_encoder', 'count_weights',
+__all__ = ['PARTS', 'LARGEST', 'FRONT_END', 'AT_ONCE', 'AudioEncoder', 'TextEncoder', 'Source', 'find_encoder', 'count_weights',
            'pick_dtype', 'Encoder']
 
 # %% ../nbs/09_encoders.ipynb #d9c7e720
@@ -203,7 +203,19 @@ def _passport(
     options = dict(layer=layer, bucket=f'{BUCKET} frames' if buckets else None, context=context and dict(context, separator=separator(source.processor)))
     return dict(spec=spec | {k: v for k, v in options.items() if v is not None}, limit=limit)
 
-# %% ../nbs/09_encoders.ipynb #094f9ec3
+# %% ../nbs/09_encoders.ipynb #e2a7c324
+AT_ONCE = 2**18
+
+def _pieces(
+    batch: dict,          # tensors (B, ...)
+    device: torch.device,
+) -> list[dict]:          # the same, in pieces on a CPU
+    "A batch as the device likes it."
+    largest = max(v[0].numel() for v in batch.values())
+    n = max(1, AT_ONCE // largest) if device.type == 'cpu' else len(batch['truncated'])
+    return [dict(zip(batch, values)) for values in zip(*(v.split(n) for v in batch.values()))]
+
+# %% ../nbs/09_encoders.ipynb #f82670b8
 class Encoder:
     "A frozen encoder of `kind` audio or text. `dtype=None`: the fastest precision that suits, see `pick_dtype`; `buckets`: see architectures."
     def __init__(self, kind, name, *, revision=None, pooling=None, layer=None, buckets=False, context_turns=0, context_speakers=False, device='cpu', dtype=torch.float32):
@@ -234,7 +246,7 @@ class Encoder:
         if self._model is None: self._model = _load_model(self.source, self.device, self.dtype)
         batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.source.family.embed(self._model, batch, self.pooling, self.layer).float()
+            return torch.cat([self.source.family.embed(self._model, p, self.pooling, self.layer).float() for p in _pieces(batch, self.device)])
 
     def __getstate__(self): return dict(self.__dict__, _model=None)
 
