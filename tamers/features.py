@@ -156,7 +156,7 @@ def fill_store(
     if how['world'] > 1: store.reload()
     return failures
 
-# %% ../nbs/11_features.ipynb #2e304015
+# %% ../nbs/11_features.ipynb #168ddf44
 def encode_corpus(
     corpus: Corpus,
     encoders: dict,                 # as `make_encoders` gives them
@@ -179,6 +179,7 @@ def encode_corpus(
         failures = fill_store(stores[kind], items, encoder, merge, say, batch_size=batch_size, workers=workers if kind == 'audio' else Workers(), rank=rank, world=world, progress=progress)
         failed.update({(u.split, u.id): failures.get(i.key, 'could not be encoded') for u, i, there in zip(utterances, items, stores[kind].has(i.key for i in items)) if not there})
         tell_cuts(kind, encoder, stores[kind], items, say)
+        del items   # before those of the other kind are made
     return corpus.drop(failed), stores
 
 # %% ../nbs/11_features.ipynb #f3271e62

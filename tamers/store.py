@@ -101,7 +101,7 @@ def read_shard(path: Path) -> tuple[list[str], torch.Tensor, torch.Tensor]:
 def _checksum(tensors: dict) -> str:
     return sha256(*(part for name in sorted(tensors) for part in (name, str(tensors[name].dtype), tensors[name].contiguous().view(torch.uint8).numpy().tobytes())))
 
-# %% ../nbs/10_store.ipynb #05001e9d
+# %% ../nbs/10_store.ipynb #f708dfee
 class EmbeddingStore:
     "The embeddings of one encoder spec, by SHA-256 of the content."
     def __init__(self,
@@ -162,7 +162,7 @@ class EmbeddingStore:
         "Write one shard; the name carries the time and something random, so that processes do not meet."
         write_shard(self.folder/f'{time.time_ns():020d}-{secrets.token_hex(4)}.safetensors', keys, embeddings, truncated)
 
-def _digests(keys) -> np.ndarray: return np.frombuffer(bytes.fromhex(''.join(keys)), 'S32')
+def _digests(keys) -> np.ndarray: return np.fromiter(map(bytes.fromhex, keys), 'S32')
 
 # %% ../nbs/10_store.ipynb #d0f91cbb
 @dataclass
@@ -173,13 +173,14 @@ class Item:
     source: object  # a path, or a transcript
     length: float   # seconds, or characters: only to put like with like
 
-# %% ../nbs/10_store.ipynb #a8730b9c
+# %% ../nbs/10_store.ipynb #65b68239
 def plan_batches(
     items: list[Item],
     batch_size: int,
 ) -> list[list[Item]]:
     "Each content once, in batches of like length, longest first: running out of memory shows at once."
-    ordered = [next(same) for _, same in groupby(sorted(items, key=lambda item: (-item.length, item.key)), key=attrgetter('key'))]
+    ordered = sorted(sorted(items, key=attrgetter('key')), key=attrgetter('length'), reverse=True)   # one after the other: no pair for each item
+    ordered = [next(same) for _, same in groupby(ordered, key=attrgetter('key'))]
     return [ordered[i:i+batch_size] for i in range(0, len(ordered), batch_size)]
 
 # %% ../nbs/10_store.ipynb #2a4f7aad
