@@ -70,7 +70,7 @@ def jsonl_rows(path: str | Path, required):
         check_columns(f'{path}, line {n}', row, required)
         yield n, {c: '' if v is None else str(v).strip() for c, v in row.items()}
 
-# %% ../nbs/04_data.ipynb #c4b672c8
+# %% ../nbs/04_data.ipynb #102a68f5
 def check_names(path: str | Path, rows, **allowed):
     "Yield the rows whose columns hold `allowed` values; when all have come, `TamersError` names the others, with their first lines."
     unknown = {column: {} for column in allowed}
@@ -84,7 +84,7 @@ def check_names(path: str | Path, rows, **allowed):
         raise TamersError(f'{path}: unknown {column} {found}; the names are {", ".join(names)}.{did_you_mean(next(iter(values))[:60], names)}')
 
 def whole(path, line, row, column) -> int:
-    "The whole number in a cell; `TamersError` if it is none."
+    "The whole number of at most 64 bits in a cell; `TamersError` if it is none."
     try: return int(np.int64(int(row[column])))
     except (ValueError, OverflowError) as e: raise TamersError(f'{path}, line {line}: {column} is {row[column][:60]!r}; write a whole number') from e
 

@@ -203,7 +203,7 @@ def _passport(
     options = dict(layer=layer, bucket=f'{BUCKET} frames' if buckets else None, context=context and dict(context, separator=separator(source.processor)))
     return dict(spec=spec | {k: v for k, v in options.items() if v is not None}, limit=limit)
 
-# %% ../nbs/09_encoders.ipynb #e2a7c324
+# %% ../nbs/09_encoders.ipynb #706eefce
 AT_ONCE = 2**18
 
 def _pieces(
@@ -211,8 +211,8 @@ def _pieces(
     device: torch.device,
 ) -> list[dict]:          # the same, in pieces on a CPU
     "A batch as the device likes it."
-    largest = max(v[0].numel() for v in batch.values())
-    n = max(1, AT_ONCE // largest) if device.type == 'cpu' else len(batch['truncated'])
+    if device.type != 'cpu': return [batch]
+    n = max(1, AT_ONCE // max(v[0].numel() for v in batch.values()))
     return [dict(zip(batch, values)) for values in zip(*(v.split(n) for v in batch.values()))]
 
 # %% ../nbs/09_encoders.ipynb #f82670b8
