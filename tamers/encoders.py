@@ -215,7 +215,7 @@ def _pieces(
     n = max(1, AT_ONCE // max(v[0].numel() for v in batch.values()))
     return [dict(zip(batch, values)) for values in zip(*(v.split(n) for v in batch.values()))]
 
-# %% ../nbs/09_encoders.ipynb #f82670b8
+# %% ../nbs/09_encoders.ipynb #e353ae23
 class Encoder:
     "A frozen encoder of `kind` audio or text. `dtype=None`: the fastest precision that suits, see `pick_dtype`; `buckets`: see architectures."
     def __init__(self, kind, name, *, revision=None, pooling=None, layer=None, buckets=False, context_turns=0, context_speakers=False, device='cpu', dtype=torch.float32):
@@ -243,10 +243,14 @@ class Encoder:
     @torch.inference_mode()
     def encode(self, batch: dict) -> torch.Tensor:
         "A prepared batch to embeddings (B, D), for some poolings (B, S, D), float32, on the encoder's device; loads the weights when first called."
-        if self._model is None: self._model = _load_model(self.source, self.device, self.dtype)
+        if self._model is None: self._model = self._load()
         batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return torch.cat([self.source.family.embed(self._model, p, self.pooling, self.layer).float() for p in _pieces(batch, self.device)])
+
+    def _load(self):
+        from tamers.architectures import only_read
+        return only_read(_load_model(self.source, self.device, self.dtype), self.source.family, self.pooling, self.layer)
 
     def __getstate__(self): return dict(self.__dict__, _model=None)
 
