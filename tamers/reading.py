@@ -79,7 +79,7 @@ def hold(stores: dict, locks: ExitStack, say) -> None:
         locks.enter_context(alone_in(store.folder, wait=True, say=say))
         store.reload()
 
-# %% ../nbs/16_reading.ipynb #9701f7e3
+# %% ../nbs/16_reading.ipynb #46caa314
 def read_shards(r: Reader, shards: list[str], encoders: dict, split: str | None = None) -> Corpus:
     "Stream the shards that are new, encode what they hold, and list the corpus."
     from tamers.ingest import ingest, open_listings, shard_corpus
@@ -93,7 +93,7 @@ def read_shards(r: Reader, shards: list[str], encoders: dict, split: str | None 
     take = cache(lambda: hold(stores, locks, r.say))
     def encode(records):
         if acc.is_main_process: take()
-        failed, items = {}, dict(audio=[Item(x.sha, x.clip, x.seconds) for x in records], text=[Item(sha256(x.text), x.text, len(x.text)) for x in records if x.text])
+        failed, items = {}, dict(audio=[Item(x.sha, x.clip, x.seconds) for x in records], text=[Item(None, x.text, len(x.text)) for x in records if x.text])
         for kind, e in encoders.items():
             e.source  # read here, once, and not in every worker process
             failed |= encode_missing(e, stores[kind], items[kind], make_load(kind, e), batch_size=r.batch_size,
