@@ -19,7 +19,7 @@ from .corpus import some
 
 # %% auto #0
 __all__ = ['FileFacts', 'FileIndex', 'write_shard', 'read_shard', 'EmbeddingStore', 'Item', 'plan_batches', 'Batches', 'Workers',
-           'check_finite', 'encode_missing']
+           'check_finite', 'Pending', 'encode_missing']
 
 # %% ../nbs/10_store.ipynb #4c9e52b2
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class EmbeddingStore:
 
     def __len__(self): return len(self.index)
 
-# %% ../nbs/10_store.ipynb #1cc6823a
-def _digests(keys) -> np.ndarray: return np.fromiter((bytes.fromhex(k[:32]) for k in keys), 'S16')
+# %% ../nbs/10_store.ipynb #8dd4bd84
+def _digests(keys) -> np.ndarray: return np.fromiter((bytes.fromhex(k[32:]) for k in keys), 'S16')
 
 # %% ../nbs/10_store.ipynb #8b84c078
 @patch
@@ -246,7 +246,30 @@ def check_finite(
     bad = [str(name(i)) for i in (~x.flatten(1).sum(1).isfinite()).nonzero()[:, 0].tolist()]
     if bad: raise TamersError(f"{what}: values that are not finite for {len(bad)} of {len(x)} inputs ({some((b[:100] for b in bad), 4)}); {cure}")
 
-# %% ../nbs/10_store.ipynb #3d7ffe4a
+# %% ../nbs/10_store.ipynb #7dd46d7f
+class Pending:
+    "Embeddings that are to become the next shard of a store."
+    def __init__(self,
+        store: EmbeddingStore,
+        *,
+        every: float = 30.,  # seconds between shards
+        most: int = 4096,    # rows of a shard, about
+    ):
+        self.store, self.every, self.most, self.parts, self.since = store, every, most, [], time.monotonic()
+
+    def add(self, keys: list[str], embeddings: torch.Tensor, truncated: torch.Tensor):
+        "Keep what is new to the store, and write a shard when it is time."
+        new = torch.from_numpy(~self.store.has(keys))
+        self.parts.append(([k for k, n in zip(keys, new) if n], embeddings[new], truncated[new]))
+        if time.monotonic() - self.since > self.every or sum(len(keys) for keys, *_ in self.parts) >= self.most: self.flush()
+
+    def flush(self):
+        if self.parts:
+            keys, x, truncated = zip(*self.parts)
+            self.store.add(sum(keys, []), torch.cat(x), torch.cat(truncated))
+        self.parts, self.since = [], time.monotonic()
+
+# %% ../nbs/10_store.ipynb #2edb9203
 def encode_missing(
     encoder,             # `AudioEncoder` or `TextEncoder`
     store: EmbeddingStore,
@@ -257,30 +280,21 @@ def encode_missing(
     workers: Workers = Workers(),
     rank: int = 0,       # this process takes every `world`-th batch
     world: int = 1,
-    every: float = 30.,  # seconds between shards
-    most: int = 4096,    # rows of a shard, about
     progress: bool | None = None, # None: a bar when standard error is a terminal
 ) -> dict[str, str]:     # why contents could not be encoded, by key
     "Encode the contents that `store` does not hold, and keep them; what was done stays after any failure."
     plan = [b for b in plan_batches(items, batch_size)[rank::world] if not store.has(i.key for i in b).all()]
-    failures, pending, saved = {}, [], time.monotonic()
-    def flush():
-        if pending:
-            store.add(sum((p[0] for p in pending), []), torch.cat([p[1] for p in pending]), torch.cat([p[2] for p in pending]))
-            pending.clear()
+    failures, pending = {}, Pending(store)
     bar = tqdm(total=sum(map(len, plan)), desc=f"encoding {store.folder.name.split('-')[0]}", unit='utt',
         disable=None if progress is None else not progress)
     try:
         for batch, (keys, inputs, broken) in zip(plan, workers.loader(Batches(plan, load, encoder.prepare))):
             failures.update(broken)
             if inputs is not None:
-                new = torch.from_numpy(~store.has(keys))
-                x = encoder.encode(inputs).cpu()
-                source = {item.key: item.source for item in batch}
+                x, source = encoder.encode(inputs).cpu(), {item.key: item.source for item in batch}
                 check_finite(encoder.name, x, lambda i: source[keys[i]], 'look at these, or try --no-amp')
-                pending.append(([k for k, n in zip(keys, new) if n], x[new], inputs['truncated'][new]))
+                pending.add(keys, x, inputs['truncated'])
             bar.update(len(batch))
-            if time.monotonic() - saved > every or len(pending) * batch_size >= most: flush(); saved = time.monotonic()
-    finally: flush(); bar.close()
+    finally: pending.flush(); bar.close()
     store.reload()
     return failures

@@ -53,8 +53,8 @@ def live(folder, flags, before=lambda: None) -> tuple[int, int]:
         os.dup2(writer, 1), os.dup2(writer, 2)
         import tamers.ingest
         from tamers import training
-        from tamers.store import encode_missing
-        encode_missing.__kwdefaults__['every'], tamers.ingest.ingest.__kwdefaults__['chunk'] = -1., 8   # a shard after each batch, a tar in pieces of 8
+        from tamers.store import Pending
+        Pending.__init__.__kwdefaults__['every'], tamers.ingest.ingest.__kwdefaults__['chunk'] = -1., 8   # a shard after each batch, a tar in pieces of 8
         before()
         training.main(flags)
         code = 0

@@ -12,7 +12,7 @@ from tamers import training
 from tamers.checkpoint import load_checkpoint
 from tamers.core import atomic_path
 from tamers.encoders import Encoder
-from tamers.store import encode_missing, read_shard
+from tamers.store import Pending, read_shard
 from tamers.trainer import read_log
 
 resource = pytest.importorskip('resource', reason='limits on a process exist on Unix alone')
@@ -94,7 +94,7 @@ def undisturbed(tmp_path_factory, corpus, shards, encoders):
 @pytest.fixture
 def small_steps(monkeypatch):
     "Shards of the store are written after each batch, and tars are read in pieces of eight records."
-    monkeypatch.setitem(encode_missing.__kwdefaults__, 'every', -1.)
+    monkeypatch.setitem(Pending.__init__.__kwdefaults__, 'every', -1.)
     monkeypatch.setitem(tamers.ingest.ingest.__kwdefaults__, 'chunk', 8)
 
 
