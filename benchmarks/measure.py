@@ -30,6 +30,11 @@ def matmul_peak(dtype: torch.dtype, sizes: tuple) -> float:
     return best
 
 
+def matmul_peaks(quick: bool) -> dict:
+    "GFLOP/s by precision."
+    return {name: matmul_peak(dtype, (512,) if quick else (2048, 4096)) for name, dtype in (('fp32', torch.float32), ('bf16', torch.bfloat16))}
+
+
 def cpu_model() -> str:
     "The name of the processor."
     try: lines = Path('/proc/cpuinfo').read_text().splitlines()
@@ -37,10 +42,10 @@ def cpu_model() -> str:
     return next((line.split(': ')[1] for line in lines if line.startswith('model name')), platform.machine())
 
 
-def machine(sizes: tuple = (2048, 4096)) -> dict:
-    "What a figure depends on beside the code; `sizes`: of the matrices whose products are timed."
+def machine(quick: bool) -> dict:
+    "What a figure depends on beside the code."
     load = os.getloadavg()[0]
-    products = {f'peak_{name}_gflops': round(matmul_peak(dtype, sizes)) for name, dtype in (('fp32', torch.float32), ('bf16', torch.bfloat16))}
+    products = {f'peak_{name}_gflops': round(v) for name, v in matmul_peaks(quick).items()}
     return dict(cpu=cpu_model(), cores=CORES, threads=torch.get_num_threads(), python=platform.python_version(), torch=torch.__version__,
                 **products, load_at_start=round(load, 2), date=datetime.datetime.now().isoformat(timespec='minutes'))
 

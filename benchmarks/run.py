@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(args.threads or measure.CORES)
-    facts = measure.machine(*[(512,)] * args.quick)
+    facts = measure.machine(args.quick)
     print(', '.join(f'{k} {v}' for k, v in facts.items()), flush=True)
     peak, failed = {k: facts[f'peak_{k}_gflops'] for k in ('fp32', 'bf16')}, []
     calls = dict(logmel=encoding.logmel, encode=lambda made: encoding.encode(made, peak), processes=encoding.processes, head=heads.head, epochs=heads.epochs,
