@@ -98,9 +98,8 @@ def predict(seconds):
         model.predict(wave, text, rate=16_000)
         return 1000 * (time.perf_counter() - began)
     times = [ms() for _ in range(11)]
-    from torch.utils.flop_counter import FlopCounterMode
-    with FlopCounterMode(display=False) as counter: ms()
-    return dict(load=load, first_ms=times[0], next_ms=sorted(times[1:])[5], gflop=counter.get_total_flops() / 1e9, peak_mb=peak_mb())
+    from measure import flops
+    return dict(load=load, first_ms=times[0], next_ms=sorted(times[1:])[5], gflop=flops(ms) / 1e9, peak_mb=peak_mb())
 
 
 if __name__ == '__main__':

@@ -4,13 +4,12 @@ import sys, tempfile
 from pathlib import Path
 import torch
 import torch.multiprocessing as mp
-from torch.utils.flop_counter import FlopCounterMode
 from tamers.audio import log_mel, pad_waves
 from tamers.features import encode_corpus, make_encoders, make_items, open_corpus
 from tamers.store import FileIndex, Workers, plan_batches
 from tamers.audio import probe
 from made import Made, speech, spoken_corpus
-from measure import CORES, alternate, child, matmul_peaks, row
+from measure import CORES, alternate, child, flops, matmul_peaks, row
 from plain import BATCH, Loop, log_mels
 
 
@@ -30,12 +29,6 @@ def centred_cosine(x: torch.Tensor, y: torch.Tensor) -> dict:
     "Cosine of each row with its counterpart after the means are taken away: plain cosine flatters."
     c = torch.cosine_similarity(x - x.mean(0), y - y.mean(0))
     return dict(mean=c.mean().item(), least=c.min().item())
-
-
-def flops(encode, batch) -> float:
-    "Floating point operations that `encode` does on a batch."
-    with FlopCounterMode(display=False) as counter: encode(batch)
-    return float(counter.get_total_flops())
 
 
 def work_done(encoder, kind: str, items: list, load) -> float:

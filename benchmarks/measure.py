@@ -3,7 +3,10 @@ from __future__ import annotations
 import datetime, json, operator, os, platform, subprocess, sys, time
 from pathlib import Path
 import torch
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula, sdpa_flop
 from tamers.core import atomic_path
+
+register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, get_raw=True)(sdpa_flop)   # torch counts the attention of GPUs alone
 
 HERE = Path(__file__).parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
@@ -18,6 +21,12 @@ def alternate(rounds: int, **calls) -> dict[str, list[float]]:
             call()
             seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def flops(call, *args) -> float:
+    "Floating point operations of the matrix products, convolutions and attention of a call."
+    with FlopCounterMode(display=False) as counter: call(*args)
+    return float(counter.get_total_flops())
 
 
 def matmul_peak(dtype: torch.dtype, sizes: tuple) -> float:

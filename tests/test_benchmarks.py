@@ -93,3 +93,11 @@ def test_loop_and_encoders_agree(here, tmp_path):
     loop, ours = Loop(*names), make_encoders(*names, amp=False)
     for kind, theirs, inputs in (('audio', loop.audio([tmp_path/f'{i}.wav' for i in range(5)]), [w for _, w in made]), ('text', loop.text([t for t, _ in made]), [t for t, _ in made])):
         torch.testing.assert_close(ours[kind].encode(ours[kind].prepare(inputs)), theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_on_a_cpu_is_counted(here):
+    "2 rows, 3 heads, 50 tokens of 16 numbers: two products, of a multiplication and an addition each."
+    import torch
+    from measure import flops
+    q = torch.randn(2, 3, 50, 16)
+    assert flops(torch.nn.functional.scaled_dot_product_attention, q, q, q) == 2 * 2 * 2 * 3 * 50 * 50 * 16
