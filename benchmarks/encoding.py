@@ -45,7 +45,7 @@ def work_done(encoder, kind: str, items: list, load) -> float:
 
 
 def encode(made: Made, peak: dict) -> dict:
-    "64 made utterances; the loop, TAMERS, and TAMERS with buckets in turn, twice, the faster pass of each; models loaded before. `peak`: GFLOP/s by precision, measured again beside them; the highest counts."
+    "64 made utterances; the loop, TAMERS, and TAMERS with buckets in turn, three times, the fastest pass of each; models loaded before. `peak`: GFLOP/s by precision, measured again beside them; the highest counts."
     from tamers.features import make_load
     index = FileIndex(made.folder/'files.sqlite', probe)
     corpus, loop = open_corpus(str(made.spoken), index), Loop(*made.encoders)
@@ -66,7 +66,7 @@ def encode(made: Made, peak: dict) -> dict:
     def plain(kind): found[f'loop_{kind}'] = getattr(loop, kind)(sources[kind])
     calls = {f'loop_{k}': lambda k=k: plain(k) for k in kinds} | {n: lambda n=n: ours(n) for n in used}
     def limit(): peak.update({k: max(v, peak[k]) for k, v in matmul_peaks(made.quick).items()})
-    ms = {n: 1000 * min(s) / len(rows) for n, s in alternate(1 if made.quick else 2, **calls, limit=limit).items() if n in calls}
+    ms = {n: 1000 * min(s) / len(rows) for n, s in alternate(1 if made.quick else 3, **calls, limit=limit).items() if n in calls}
     made.loop = (ms['loop_audio'] + ms['loop_text']) / 1000
     near = {n: centred_cosine(found[n], found[f'loop_{e.kind}']) for n, e in used.items()}
     precision = 'bf16' if full['audio'].dtype == torch.bfloat16 else 'fp32'

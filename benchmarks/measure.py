@@ -1,12 +1,19 @@
 """Time things side by side, say on what machine, and keep what came out."""
 from __future__ import annotations
-import datetime, json, operator, os, platform, subprocess, sys, time
+import datetime, json, math, operator, os, platform, subprocess, sys, time
 from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula, sdpa_flop
 from tamers.core import atomic_path
 
 register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, get_raw=True)(sdpa_flop)   # torch counts the attention of GPUs alone
+
+
+@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+def packed_linear_flop(x_shape, weight_shape, *_, **__) -> int:
+    "A linear layer whose weights are laid out for oneDNN, which torch leaves out: 2 x rows x inputs x outputs."
+    return 2 * math.prod(x_shape) * weight_shape[0]
+
 
 HERE = Path(__file__).parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()

@@ -228,11 +228,11 @@ def learn(encoder: Encoder, train: tuple, dev: tuple, cfg: Adaptation, progress,
         for p, kept in zip(params, best): p.copy_(kept)
     return (learner.model.merge_and_unload() if cfg.how == 'lora' else learner.model), epochs
 
-# %% ../nbs/28_adaptation.ipynb #98439e90
+# %% ../nbs/28_adaptation.ipynb #60269abd
 def make_learner(encoder: Encoder, cfg: Adaptation) -> Learner:
     "Encoder and classifier, ready to learn."
     native = pick_dtype(encoder.device, math.inf) if cfg.amp else torch.float32  # float16 would need its loss scaled
-    model = _load_model(encoder.source, encoder.device, torch.float32)
+    model = _load_model(encoder.source, encoder.device)
     model = unfreeze(model, cfg.how, label=encoder.source.label, layers=cfg.layers, rank=cfg.rank)
     return Learner(encoder, model, native if native == torch.bfloat16 else torch.float32)
 

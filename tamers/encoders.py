@@ -16,7 +16,7 @@ from .demo import DEMO_VERSION, demo_encoder
 
 # %% auto #0
 __all__ = ['PARTS', 'LARGEST', 'FRONT_END', 'AT_ONCE', 'AudioEncoder', 'TextEncoder', 'Source', 'find_encoder', 'count_weights',
-           'pick_dtype', 'Encoder']
+           'native_bfloat16', 'pick_dtype', 'lay_out', 'narrow', 'Encoder']
 
 # %% ../nbs/09_encoders.ipynb #d9c7e720
 def _locate(
@@ -139,15 +139,13 @@ def find_encoder(
         family.prepare(processor, config, [torch.zeros(SAMPLE_RATE).numpy()] if kind == 'audio' else ['word'])
     return Source(label, where, config, family, processor)
 
-# %% ../nbs/09_encoders.ipynb #872adf87
+# %% ../nbs/09_encoders.ipynb #13a0c023
 def _load_model(
     source: Source,
     device: torch.device,
-    dtype: torch.dtype,   # of the linear layers
-) -> torch.nn.Module:
+) -> torch.nn.Module:     # float32
     "The frozen model on its device; `TamersError` when its weights are broken or incomplete."
     from transformers import AutoModel
-    from transformers.pytorch_utils import Conv1D
     with _loading(f'{source.label}: its weights cannot be read ({{e}}); download or save it again'):
         model, info = AutoModel.from_pretrained(**source.where, trust_remote_code=False, dtype=torch.float32,
                                                 ignore_mismatched_sizes=True, output_loading_info=True)
@@ -157,16 +155,16 @@ def _load_model(
         raise TamersError(f'{source.label}: {len(absent)} of its weights are missing or of another shape ({min(absent)}, ...); '
                           'its config.json and its weights do not belong together')
     if source.config.is_encoder_decoder: model = model.get_encoder()
-    if dtype != torch.float32:
-        for layer in model.modules():
-            if isinstance(layer, (torch.nn.Linear, Conv1D)): layer.to(dtype)
-        if device.type == 'cpu': model.set_attn_implementation(source.family.attention)
     return model.eval().requires_grad_(False).to(device)
 
-# %% ../nbs/09_encoders.ipynb #7d603e1f
+# %% ../nbs/09_encoders.ipynb #3f0d20b7
 def count_weights(config) -> int:
     "About how many weights the layers of a transformer have, from its configuration."
     return 12 * config.num_hidden_layers * config.hidden_size**2
+
+def native_bfloat16() -> bool:
+    "Whether this processor multiplies matrices of bfloat16 itself."
+    return any(getattr(torch.cpu, f, bool)() for f in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
 
 def pick_dtype(
     device: str | torch.device,
@@ -175,8 +173,37 @@ def pick_dtype(
     "The fastest precision that suits the device and the size of the encoder."
     device = torch.device(device)
     if device.type == 'cuda': return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    native = device.type == 'cpu' and any(getattr(torch.cpu, f, bool)() for f in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
-    return torch.bfloat16 if native and weights >= 20e6 else torch.float32
+    return torch.bfloat16 if device.type == 'cpu' and native_bfloat16() and weights >= 20e6 else torch.float32
+
+# %% ../nbs/09_encoders.ipynb #27a3aff3
+def lay_out(
+    layer: torch.nn.Linear, # frozen, bfloat16, on a CPU
+    then: str = 'none',     # what the product applies to its sums: none or gelu
+):
+    "Let a layer read its weights as oneDNN wants them."
+    weight, bias = torch.ops.mkldnn._reorder_linear_weight(layer.weight), layer.bias
+    layer.forward = lambda x: torch.ops.mkldnn._linear_pointwise(x.bfloat16(), weight, bias, then, [], 'none')
+
+# %% ../nbs/09_encoders.ipynb #28270053
+def narrow(
+    model: torch.nn.Module, # a frozen encoder
+    attention: str,         # what transformers calls the attention that suits it on a CPU
+    dtype: torch.dtype,     # bfloat16 or float16
+) -> torch.nn.Module:       # the same
+    "Keep the weights of the linear layers in 16 bits; on a CPU as it reads them best."
+    from transformers.activations import GELUActivation
+    from transformers.pytorch_utils import Conv1D
+    modules = list(model.modules())
+    for m in modules:
+        if isinstance(m, (torch.nn.Linear, Conv1D)): m.to(dtype)
+    if model.device.type != 'cpu': return model
+    model.set_attn_implementation(attention)
+    if dtype != torch.bfloat16 or not native_bfloat16(): return model
+    before_gelu = {m.fc1: m for m in modules if type(getattr(m, 'activation_fn', None)) is GELUActivation and type(getattr(m, 'fc1', None)) is torch.nn.Linear}
+    for m in modules:
+        if type(m) is torch.nn.Linear: lay_out(m, 'gelu' if m in before_gelu else 'none')
+    for m in before_gelu.values(): m.activation_fn = torch.nn.Identity()
+    return model
 
 # %% ../nbs/09_encoders.ipynb #ca3e9437
 FRONT_END = dict(audio='1: channel mean, soxr HQ, 16 kHz, log-mel of audio.py', text='1: right padding, an empty text is one end token')
@@ -215,7 +242,7 @@ def _pieces(
     n = max(1, AT_ONCE // max(v[0].numel() for v in batch.values()))
     return [dict(zip(batch, values)) for values in zip(*(v.split(n) for v in batch.values()))]
 
-# %% ../nbs/09_encoders.ipynb #e353ae23
+# %% ../nbs/09_encoders.ipynb #7bb043fa
 class Encoder:
     "A frozen encoder of `kind` audio or text. `dtype=None`: the fastest precision that suits, see `pick_dtype`; `buckets`: see architectures."
     def __init__(self, kind, name, *, revision=None, pooling=None, layer=None, buckets=False, context_turns=0, context_speakers=False, device='cpu', dtype=torch.float32):
@@ -250,7 +277,9 @@ class Encoder:
 
     def _load(self):
         from tamers.architectures import only_read
-        return only_read(_load_model(self.source, self.device, self.dtype), self.source.family, self.pooling, self.layer)
+        family = self.source.family
+        model = only_read(_load_model(self.source, self.device), family, self.pooling, self.layer)
+        return model if self.dtype == torch.float32 else narrow(model, family.attention, self.dtype)
 
     def __getstate__(self): return dict(self.__dict__, _model=None)
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch.utils.data import DataLoader
 
 from tamers.core import TamersError
-from tamers.encoders import AudioEncoder, TextEncoder, count_weights, pick_dtype
+from tamers.encoders import AudioEncoder, TextEncoder, count_weights, narrow, pick_dtype
 
 tf.utils.logging.set_verbosity_error()
 tf.utils.logging.disable_progress_bar()
@@ -104,6 +104,37 @@ def test_the_batch_does_not_matter(hub, name, dtype, tolerance):
         assert (together[0] - together[-2]).abs().max() > 1e-4 or pooling == 'cls'     # it does depend on the utterance
         print(f'{name:15} {pooling:8} {error:.1e}')
         torch.testing.assert_close(encoder.encode(encoder.prepare(items[::-1])).flip(0), together, rtol=0, atol=tolerance * float(alone.abs().max()))
+
+
+@pytest.mark.parametrize('name', MAKE)
+def test_bfloat16_is_near_float32(hub, name):
+    make, items = kind_of(name)
+    full, low = (make(hub(name), dtype=d) for d in (torch.float32, torch.bfloat16))
+    x, y = (e.encode(e.prepare(items)) for e in (full, low))
+    assert 0 < (x - y).abs().max() / x.abs().max() < 0.05
+
+
+class Doubled(torch.nn.Linear):
+    def forward(self, x): return 2 * super().forward(x)
+
+
+def block(first):
+    "Layers as AST has them, with this one before the GELU."
+    torch.manual_seed(0)
+    model = tf.ASTModel(tf.ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_length=64)).eval().requires_grad_(False)
+    mlp = model.layers[0].mlp
+    mlp.fc1 = first(32, 64).requires_grad_(False)
+    return model, mlp
+
+
+@pytest.mark.parametrize('first', [torch.nn.Linear, Doubled])
+def test_gelu_is_applied_once(first):
+    model, mlp = block(first)
+    x = torch.randn(5, 32)
+    truth = mlp(x)
+    narrow(model, 'eager', torch.bfloat16)
+    with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16): got = mlp(x).float()
+    assert (got - truth).abs().max() / truth.abs().max() < 0.02
 
 
 @pytest.mark.parametrize('name', MAKE)
