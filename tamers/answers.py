@@ -120,7 +120,7 @@ def read_texts(r, jobs: list[Job]) -> None:
         job.strange['text'] = strange[i:i + 1]
         if batch['truncated'][i]: job.warnings.append(f'text: {len(words_of(job.text))} words are more than the text encoder reads; what is beyond its first {encoder.window} was not read')
 
-# %% ../nbs/42_answers.ipynb #f25916fa
+# %% ../nbs/42_answers.ipynb #a28028ee
 def hear(r, jobs: list[Job], batch_size: int) -> None:
     "Score all windows of some jobs; what is silent is noted and not scored."
     waiting = []
@@ -136,10 +136,12 @@ def hear(r, jobs: list[Job], batch_size: int) -> None:
         except TamersError as e: job.error = without_rows(e)
     score(r, waiting)
 
+# %% ../nbs/42_answers.ipynb #af451714
 def without_rows(e: TamersError) -> TamersError:
     "An error about a clip for who has no corpus, whose row could be left out."
     return TamersError(str(e).replace(', or leave the row out', '').replace('; leave the row out', ''))
 
+# %% ../nbs/42_answers.ipynb #2c30006e
 @torch.no_grad()
 def score(r, windows: list) -> None:
     "Embed windows, and let the head judge each with the transcript of its job."

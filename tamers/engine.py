@@ -16,7 +16,8 @@ from .losses import Objective
 from .metrics import classification_metrics, scores_from_confusion
 
 # %% auto #0
-__all__ = ['param_groups', 'load_optimizer', 'Plateau', 'BestScore', 'train_step', 'Running', 'called', 'Evaluation', 'evaluate']
+__all__ = ['OUTPUTS', 'param_groups', 'load_optimizer', 'Plateau', 'BestScore', 'train_step', 'Running', 'called', 'Evaluation',
+           'evaluate']
 
 # %% ../nbs/23_engine.ipynb #1c374a0c
 def param_groups(
@@ -92,7 +93,48 @@ def _forward(model, part, accelerator, seed: int) -> FusionOutput:
     seeding.manual_seed(seed % 2**63)
     with accelerator.autocast(): return model(*part)
 
-# %% ../nbs/23_engine.ipynb #8009390e
+# %% ../nbs/23_engine.ipynb #829f57c3
+OUTPUTS = 'z_a', 'z_t', 'logits'
+
+def _together(outs: list, accelerator) -> FusionOutput:
+    "The outputs of all parts of all processes."
+    return FusionOutput(*(accelerator.gather(torch.cat([getattr(o, k) for o in outs]).detach()).requires_grad_() for k in OUTPUTS))
+
+# %% ../nbs/23_engine.ipynb #3b5f45d5
+def _push(
+    out: FusionOutput,    # of one part, with its graph
+    whole: FusionOutput,  # of all, with the gradients of the loss
+    start: int,           # where the part's rows begin
+):
+    "The gradient of the loss, from the outputs of a part to the weights."
+    pairs = [(getattr(out, k), getattr(whole, k).grad) for k in OUTPUTS]
+    pairs = [(z, g[start:start + len(z)]) for z, g in pairs if g is not None and z.requires_grad]
+    torch.autograd.backward([z for z, _ in pairs], [g for _, g in pairs])
+
+# %% ../nbs/23_engine.ipynb #9c2ba0fe
+def _sum_gradients(model: FusionModel, accelerator):
+    "Sum the gradients over processes."
+    if accelerator.num_processes == 1: return
+    for name, p in model.named_parameters():
+        if p.grad is not None and name not in ('logit_scale', 'logit_bias'): p.grad = accelerator.reduce(p.grad, 'sum')
+
+# %% ../nbs/23_engine.ipynb #0634fdb4
+def _backward(loss: torch.Tensor, accelerator):
+    "Gradients of the loss, scaled where the precision asks for it."
+    if accelerator.scaler is None: loss.backward()
+    else: accelerator.backward(loss)
+
+def _update(model, optimizer, loss, accelerator, max_grad_norm: float) -> torch.Tensor:
+    "Change the weights; the norm of the gradient, or with a scaler the loss."
+    _sum_gradients(model, accelerator)
+    scaled = accelerator.scaler is not None
+    if scaled and max_grad_norm: accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
+    norm = loss if scaled else torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf)
+    optimizer.step()
+    model.clamp_scale()
+    return norm
+
+# %% ../nbs/23_engine.ipynb #8fbe484d
 def train_step(
     model: FusionModel,
     optimizer,
@@ -110,38 +152,18 @@ def train_step(
     seeds = [(seed * world + rank) * len(parts) + i for i in range(len(parts))]
     with torch.set_grad_enabled(once): outs = [_forward(model, p, accelerator, s) for p, s in zip(parts, seeds)]
     alone = once and world == 1   # the graph of the one part is the graph of the loss
-    whole = outs[0] if alone else FusionOutput(*(accelerator.gather(torch.cat([getattr(o, k) for o in outs]).detach()).requires_grad_() for k in ('z_a', 'z_t', 'logits')))
+    whole = outs[0] if alone else _together(outs, accelerator)
     labels, extra = accelerator.gather(labels), {k: accelerator.gather(v) for k, v in extra.items()}
     losses = objective(whole, labels, model, **extra)
     optimizer.zero_grad()
-    scaled = accelerator.scaler is not None  # float16; accelerate's wrappers cost a CPU step a tenth of its time
-    accelerator.backward(losses['loss']) if scaled else losses['loss'].backward()
+    _backward(losses['loss'], accelerator)
     start = rank * len(labels) // world
     for i, (part, s) in enumerate(() if alone else zip(parts, seeds)):
         out = outs[i] if once else _forward(model, part, accelerator, s)
-        rows = slice(start, start + len(out.logits))
-        _push(out, whole, rows)
-        start = rows.stop
-    _sum_gradients(model, accelerator)
-    if scaled and max_grad_norm: accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
-    norm = losses['loss'] if scaled else torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf)
-    optimizer.step()
-    model.clamp_scale()
+        _push(out, whole, start)
+        start += len(out.logits)
+    norm = _update(model, optimizer, losses['loss'], accelerator, max_grad_norm)
     return dict({k: v.detach() for k, v in losses.items()}, gradient=norm.detach(), logits=whole.logits.detach(), labels=labels)
-
-# %% ../nbs/23_engine.ipynb #51471c03
-def _push(out: FusionOutput, whole: FusionOutput, rows: slice):
-    "Push the gradient of the loss at these rows through the graph of `out`."
-    pairs = [(getattr(out, k), getattr(whole, k).grad) for k in ('z_a', 'z_t', 'logits')]
-    pairs = [(z, g[rows]) for z, g in pairs if g is not None and z.requires_grad]
-    torch.autograd.backward([z for z, _ in pairs], [g for _, g in pairs])
-
-# %% ../nbs/23_engine.ipynb #6f315996
-def _sum_gradients(model: FusionModel, accelerator):
-    "Sum over processes; the scale and bias of the loss have the whole gradient on each already."
-    if accelerator.num_processes == 1: return
-    for name, p in model.named_parameters():
-        if p.grad is not None and name not in ('logit_scale', 'logit_bias'): p.grad = accelerator.reduce(p.grad, 'sum')
 
 # %% ../nbs/23_engine.ipynb #7bda26ba
 class Running:
