@@ -15,7 +15,8 @@ def encode(root, store, encoders, batch_size):
     from tamers.audio import SAMPLE_RATE, probe
     from tamers.features import encode_corpus, make_encoders, open_corpus
     from tamers.reading import merged
-    from tamers.store import FileIndex, Workers
+    from tamers.files import FileIndex
+    from tamers.store import Workers
     from tamers.training import make_accelerator
     import numpy as np
     acc, made = make_accelerator('cpu', True), make_encoders(*encoders)

@@ -6,7 +6,8 @@ import torch
 import torch.multiprocessing as mp
 from tamers.audio import log_mel, pad_waves
 from tamers.features import encode_corpus, make_encoders, make_items, open_corpus
-from tamers.store import FileIndex, Workers, plan_batches
+from tamers.files import FileIndex
+from tamers.store import Workers, plan_batches
 from tamers.audio import probe
 from made import Made, speech, spoken_corpus
 from measure import CORES, alternate, child, flops, matmul_peaks, row

@@ -111,7 +111,7 @@ class Made:
     def stored(self) -> dict:
         "A corpus of MELD's size with a complete store: the flags of a run on it."
         from tamers.features import make_encoders, open_corpus
-        from tamers.store import FileIndex
+        from tamers.files import FileIndex
         splits = {s: n // (100 if self.quick else 1) for s, n in MELD.items()}
         root, store = noise_corpus(self.folder/'stored', splits), self.folder/'store'
         corpus = open_corpus(str(root), FileIndex(self.folder/'unused.sqlite', lambda path: 0.1))

@@ -358,7 +358,7 @@ def read_label(name, data, here):
 
 def read_files(name, data, here):
     "What is remembered of files."
-    from tamers.store import FileIndex
+    from tamers.files import FileIndex
     (here/'files.sqlite').write_bytes(data)
     (here/'a.wav').write_bytes(sound())
     with contextlib.redirect_stdout(io.StringIO()): index = FileIndex(here/'files.sqlite', lambda path: 1.)

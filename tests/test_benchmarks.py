@@ -106,7 +106,7 @@ def test_attention_on_a_cpu_is_counted(here):
 def test_layers_laid_out_anew_are_counted(here):
     import torch
     from measure import flops
-    from tamers.encoders import lay_out, native_bfloat16
+    from tamers.sources import lay_out, native_bfloat16
     if not native_bfloat16(): pytest.skip('this processor has no products of bfloat16')
     layer, x = torch.nn.Linear(24, 8).bfloat16().requires_grad_(False), torch.randn(3, 5, 24).bfloat16()
     before = flops(layer, x)

@@ -280,7 +280,7 @@ def test_unwritable_places_are_told_in_one_line(corpus, tmp_path, capsys):
 
 
 def test_a_damaged_index_is_made_anew(tmp_path, capsys):
-    from tamers.store import FileIndex
+    from tamers.files import FileIndex
     (tmp_path/'files.sqlite').write_bytes(b'rubbish' * 1000)
     sf.write(tmp_path/'a.wav', np.zeros(8000), 16000)
     index = FileIndex(tmp_path/'files.sqlite', lambda p: 0.5)

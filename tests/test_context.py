@@ -15,7 +15,8 @@ from tamers.data import load_corpus
 from tamers.encoders import AudioEncoder, TextEncoder
 from tamers.features import count_shortened, encode_corpus, make_encoders, make_items, make_split, make_turns, open_corpus
 from tamers.sequences import AttentivePool, CrossAttention, LayerMix, keep_padding
-from tamers.store import EmbeddingStore, FileIndex, read_shard, write_shard
+from tamers.files import FileIndex
+from tamers.store import EmbeddingStore, read_shard, write_shard
 from test_encoders import CLIPS, MAKE, TEXT, TINY, bpe, hub, kind_of  # noqa: F401 (hub is a fixture)
 
 pytestmark = pytest.mark.filterwarnings('ignore:Support for mismatched key_padding_mask')  # inside transformers' WavLM

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch.utils.data import DataLoader
 
 from tamers.core import TamersError
-from tamers.encoders import AudioEncoder, TextEncoder, count_weights, narrow, pick_dtype
+from tamers.encoders import AudioEncoder, TextEncoder
+from tamers.sources import count_weights, narrow, pick_dtype
 
 tf.utils.logging.set_verbosity_error()
 tf.utils.logging.disable_progress_bar()

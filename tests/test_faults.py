@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 import pytest
 import torch
-import tamers.checkpoint, tamers.ingest, tamers.store, tamers.trainer, tamers.transcripts
+import tamers.checkpoint, tamers.files, tamers.ingest, tamers.store, tamers.trainer, tamers.transcripts
 from test_processes import free_port
 from test_shards import nan_clip, sound, write_parquet, write_tar
 from test_streams import encoders, made_rows, members, save_whisper, table, write_manifest  # noqa: F401, the fixture `encoders` is used by name
@@ -221,7 +221,7 @@ def test_a_full_disk_under_tables_and_the_log(tmp_path, encoders, capsys):
     "The facts of files and the transcripts lie in SQLite, which has errors of its own; the log only grows."
     root, whisper = write_manifest(tmp_path/'c', rows(), ('label', 'split')), save_whisper(tmp_path/'whisper')
     flags = argv(root, tmp_path, encoders, '--transcribe', whisper)
-    for owner, name, words in ((tamers.store.FileIndex, 'save', [tmp_path/'store'/'files.sqlite']), (tamers.transcripts.Transcripts, 'add', ['texts.sqlite', 'free some space']),
+    for owner, name, words in ((tamers.files.FileIndex, 'save', [tmp_path/'store'/'files.sqlite']), (tamers.transcripts.Transcripts, 'add', ['texts.sqlite', 'free some space']),
                                (tamers.trainer.MetricsLog, '__call__', [tmp_path/'run'/'metrics.jsonl', 'File too large'])):
         with pytest.MonkeyPatch.context() as m:
             full_in(m, owner, name)

@@ -12,7 +12,8 @@ from tamers import seeds
 from tamers.checkpoint import load_checkpoint
 from tamers.config import TrainConfig
 from tamers.core import TamersError, alone_in
-from tamers.store import EmbeddingStore, FileIndex, read_shard, write_shard
+from tamers.files import FileIndex
+from tamers.store import EmbeddingStore, read_shard, write_shard
 
 HOLD = '''
 import sys, time

@@ -28,7 +28,8 @@ from tamers.core import TamersError, sha256
 from tamers.emonet import emonet_label, is_emonet
 from tamers.ingest import find_listing, ingest, open_listings, shard_corpus
 from tamers.shards import expand_braces, find_shards, pick, read_shard, stamp
-from tamers.store import FileIndex, Item
+from tamers.files import FileIndex
+from tamers.store import Item
 from tamers.transcripts import Transcriber, Transcripts, transcribe_missing
 
 

@@ -18,7 +18,7 @@ from tamers.data import load_corpus
 from tamers.encoders import Encoder
 from tamers.features import open_corpus
 from tamers.ingest import find_listing, open_listings, shard_corpus
-from tamers.store import FileIndex
+from tamers.files import FileIndex
 
 
 # ---- manifests that lead elsewhere ----
