@@ -21,7 +21,7 @@ HELP = dict(
 Everything is made here, with random weights at the published sizes: nothing is downloaded, nothing of yours is
 read, and what is made is removed at the end (about 3 GB for a while; TMPDIR says where). Ratios carry over to
 other machines of the kind, seconds do not. Let the machine rest meanwhile: the load at the start is kept with
-each figure. All benchmarks take 10 to 15 minutes on 4 cores. nbs/speed.ipynb shows the file.
+each figure. All benchmarks take 15 to 20 minutes on 4 cores. nbs/speed.ipynb shows the file.
 
 examples:
   python benchmarks/run.py                    all of them, into benchmarks/results.json
