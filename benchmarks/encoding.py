@@ -4,11 +4,10 @@ import sys, tempfile
 from pathlib import Path
 import torch
 import torch.multiprocessing as mp
-from tamers.audio import log_mel, pad_waves
+from tamers.audio import log_mel, probe
 from tamers.features import encode_corpus, make_encoders, make_items, open_corpus
 from tamers.files import FileIndex
 from tamers.store import Workers, plan_batches
-from tamers.audio import probe
 from made import Made, speech, spoken_corpus
 from measure import CORES, alternate, child, flops, matmul_peaks, row
 from plain import BATCH, Loop, log_mels
@@ -18,7 +17,7 @@ def logmel(made: Made) -> dict:
     "256 clips of MELD's lengths, to batches of 16 by length, as they are encoded; median of 5 (quick: 2)."
     waves = sorted((w for _, w in speech(16 if made.quick else 256)), key=len)
     batches = [waves[i:i + BATCH] for i in range(0, len(waves), BATCH)]
-    def ours(): return [log_mel(*pad_waves(b)) for b in batches]
+    def ours(): return [log_mel(b) for b in batches]
     def theirs(): return [log_mels(b) for b in batches]
     difference = max((x - y).abs().max().item() for x, y in zip(ours(), theirs()))
     s = {k: 1000 * sorted(v)[len(v)//2] for k, v in alternate(2 if made.quick else 5, ours=ours, theirs=theirs).items()}

@@ -9,10 +9,12 @@ from tamers.core import atomic_path
 register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, get_raw=True)(sdpa_flop)   # torch counts the attention of GPUs alone
 
 
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
 def packed_linear_flop(x_shape, weight_shape, *_, **__) -> int:
     "A linear layer whose weights are laid out for oneDNN, which torch leaves out: 2 x rows x inputs x outputs."
     return 2 * math.prod(x_shape) * weight_shape[0]
+
+
+if torch.backends.mkldnn.is_available(): register_flop_formula(torch.ops.mkldnn._linear_pointwise)(packed_linear_flop)
 
 
 HERE = Path(__file__).parent

@@ -237,7 +237,7 @@ def test_log_mel_over_lengths_and_levels():
     rng = np.random.default_rng(0)
     lengths = [400, 401, 559, 560, 561, 799, 1600, 16_000, 163_840, 164_079, 164_080, 164_240, 200_000] + rng.integers(400, 80_000, 12).tolist()
     clips = [(10.0 ** rng.uniform(-6, 1) * rng.standard_normal(n) + rng.choice([0, 0.5])).astype(np.float32) for n in lengths]
-    error = (log_mel(*pad_waves(clips)) - theirs(clips)).abs().max()
+    error = (log_mel(clips) - theirs(clips)).abs().max()
     assert error < 1e-5, error
 
 
@@ -246,14 +246,14 @@ def test_log_mel_over_signals():
     clips = [np.zeros(16_000), np.full(16_000, -0.9), np.full(401, 1e-4), np.sign(np.sin(600 * t)), 8 * np.sign(np.sin(2000 * t)), np.clip(3 * np.sin(900 * t), -1, 1),
              np.sin(2 * np.pi * 1000 * t), np.eye(1, 16_000, 8000)[0], np.r_[np.zeros(8000), np.sin(1e4 * t[:8000])], np.sin(2 * np.pi * (50 * t + 3900 * t**2)), t - 0.5]
     clips = [c.astype(np.float32) for c in clips]
-    error = (log_mel(*pad_waves(clips)) - theirs(clips)).abs().max()
+    error = (log_mel(clips) - theirs(clips)).abs().max()
     assert error < 1e-5, error
 
 
 @pytest.mark.parametrize('kw', [dict(max_length=128, num_mel_bins=64), dict(max_length=300, mean=-5.0, std=2.0)])
 def test_log_mel_with_other_settings(kw):
     clips = [np.random.default_rng(i).standard_normal(n).astype(np.float32) for i, n in enumerate([400, 9_000, 70_000])]
-    assert (log_mel(*pad_waves(clips), **kw) - theirs(clips, **kw)).abs().max() < 1e-5
+    assert (log_mel(clips, **kw) - theirs(clips, **kw)).abs().max() < 1e-5
 
 
 def test_what_lies_in_the_padding_does_not_matter():

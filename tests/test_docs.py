@@ -117,8 +117,8 @@ def test_pages_show_what_readers_want(site, pages):
     for p in (p for p in SOURCES if p.suffix == '.ipynb'):
         text = ''.join(pages[site/p.relative_to(NBS).with_suffix('.html')].text)
         for sign in ('#|', 'nbdev_export()', 'default_exp', '$$', '\\frac', '\\sum'): assert sign not in text, f'{p.name} shows {sign}'
-    losses = (site/'21_losses.html').read_text(encoding='utf-8')
-    formulas = sum(''.join(c['source']).count('$$') for c in notebook(NBS/'21_losses.ipynb') if c['cell_type'] == 'markdown')//2
+    losses = (site/'22_losses.html').read_text(encoding='utf-8')
+    formulas = sum(''.join(c['source']).count('$$') for c in notebook(NBS/'22_losses.ipynb') if c['cell_type'] == 'markdown')//2
     assert losses.count('<div class="math">') == formulas > 0 and losses.count('<svg xmlns="http://www.w3.org/2000/svg" role="img"') > formulas
 
 
