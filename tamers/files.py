@@ -56,11 +56,6 @@ def _ask(self: FileIndex, query, *values):
 
 # %% ../nbs/12_files.ipynb #8a1ad4ef
 @patch
-def seconds(self: FileIndex, path) -> float:
-    "Duration of a clip: what a corpus loader asks."
-    return self(path).seconds
-
-@patch
 def save(self: FileIndex):
     "Write what was learnt since the last call."
     if not self.fresh: return
