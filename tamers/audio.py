@@ -15,7 +15,7 @@ from .products import linear
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'WINDOW', 'HOP', 'MIN_SAMPLES', 'SOUNDFILE', 'UNKNOWN', 'LONGEST', 'MOST_CHANNELS', 'RATES',
-           'MOST_SAMPLES', 'HANN', 'Clip', 'load_audio', 'probe', 'pad_waves', 'num_frames', 'log_mel']
+           'MOST_SAMPLES', 'HANN', 'PIECE', 'Clip', 'load_audio', 'probe', 'pad_waves', 'num_frames', 'log_mel']
 
 # %% ../nbs/03_audio.ipynb #43a3053f
 SAMPLE_RATE = 16_000           # Hz, everywhere in TAMERS
@@ -247,11 +247,14 @@ def _mel_banks(
 
 # %% ../nbs/03_audio.ipynb #3ccdbab7
 def _samples(wave) -> torch.Tensor:
-    "Float32 samples (N,) of an array or a tensor, one window of them at least."
-    wave = wave.float() if isinstance(wave, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(wave, np.float32))
+    "Float32 samples (N,) of an array or a tensor, one window of them at least; `ValueError` for anything but one row of samples."
+    wave = wave.float() if isinstance(wave, torch.Tensor) else torch.from_numpy(np.require(wave, np.float32, 'CW'))
+    if wave.ndim != 1: raise ValueError(f'a waveform is one row of samples, this has the shape {tuple(wave.shape)}: pass a list of waveforms')
     return wave if len(wave) >= WINDOW else F.pad(wave, (0, WINDOW - len(wave)))
 
 # %% ../nbs/03_audio.ipynb #5e1b7c90
+PIECE = 1536  # windows
+
 def log_mel(
     waves,                       # B waveforms (N_i,) at 16 kHz, arrays or tensors; or a tensor (B, N), padded at the end
     lengths: torch.Tensor | None = None, # (B,) samples of each that count; None: all
@@ -266,11 +269,9 @@ def log_mel(
     lengths, device = torch.tensor([len(w) for w in waves]) if lengths is None else lengths, waves[0].device
     banks, least = _mel_banks(num_mel_bins).to(device), torch.finfo(torch.float32).eps
     out = torch.from_numpy(np.empty((len(waves), max_length, num_mel_bins), np.float32)).to(device).fill_(-mean / (2 * std))
-    clips = [(wave, n, picture) for wave, n, picture in zip(waves, num_frames(lengths, max_length).tolist(), out) if n]
-    few = max(2, torch.get_num_threads())
-    for i in range(0, len(clips), few):
-        waves, n, pictures = zip(*clips[i:i + few])
-        frames = torch.cat([w[:WINDOW + (k - 1) * HOP].unfold(0, WINDOW, HOP) for w, k in zip(waves, n)])         # (n_1 + n_2 + ..., 400)
-        mel = linear(_power_spectrum(frames), banks).clamp_(min=least).log_().sub_(mean).div_(2 * std)            # (n_1 + n_2 + ..., bins)
-        for picture, part in zip(pictures, mel.split(n)): picture[:len(part)] = part
+    n = num_frames(lengths, max_length).tolist()
+    frames = torch.cat([w[:WINDOW + (k - 1) * HOP].unfold(0, WINDOW, HOP) for w, k in zip(waves, n) if k])          # (n_1 + n_2 + ..., 400)
+    mels = [(linear if len(f) == PIECE else F.linear)(_power_spectrum(f), banks) for f in frames.split(PIECE)]
+    mel = torch.cat(mels).clamp_(min=least).log_().sub_(mean).div_(2 * std)                                         # (n_1 + n_2 + ..., bins)
+    for picture, part in zip(out, mel.split(n)): picture[:len(part)] = part
     return out

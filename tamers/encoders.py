@@ -9,7 +9,7 @@ from importlib.metadata import version
 import torch
 from fastcore.basics import patch
 from .core import TamersError, did_you_mean, remember
-from .sources import Source, count_weights, find_encoder, load_model, locate, narrow, pick_dtype, redirect
+from .sources import Source, count_weights, find_encoder, load_model, locate, narrow, pick_dtype
 
 # %% auto #0
 __all__ = ['FRONT_END', 'AT_ONCE', 'AudioEncoder', 'TextEncoder', 'Encoder']
@@ -94,12 +94,11 @@ def encode(self: Encoder, batch: dict) -> torch.Tensor:
 
 @patch
 def _load(self: Encoder) -> torch.nn.Module:
-    "The weights, as they are used and where."
+    "The model with its weights: what is read of it, in the precision of the spec, on its device."
     from tamers.architectures import only_read
     family = self.source.family
     model = only_read(load_model(self.source), family, self.pooling, self.layer)
     if self.dtype != torch.float32: narrow(model, family.attention, self.dtype, self.device)
-    elif self.device.type == 'cpu': redirect(model)
     return model.to(self.device)
 
 # %% ../nbs/11_encoders.ipynb #47e9b626

@@ -35,15 +35,15 @@ def open_corpus(
     allow_outside: bool = False,  # a manifest may name clips outside its folder
 ) -> Corpus:
     "Load a corpus and remember what was learnt of its clips."
-    shas = []
+    shas = {}
     def look(path):
         "Seconds of a clip, and its hash in passing."
         facts = index(path)
-        shas.append(facts.sha)
+        shas[path] = facts.sha
         return facts.seconds
     try: corpus = load_corpus(demo_corpus() if root is None else root, skip_bad=skip_bad, probe=look, clips=clips, texts=texts, split=split, allow_outside=allow_outside)
     finally: index.save()
-    for u, sha in zip(corpus.utterances, shas): u.sha = sha   # a clip that gave none has left the corpus
+    for u in corpus.utterances: u.sha = shas.get(u.audio)
     corpus.notes.extend(notice_disagreements(corpus.utterances))
     return corpus
 

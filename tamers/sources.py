@@ -7,17 +7,15 @@ from __future__ import annotations
 import hashlib, os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 import torch
 from .audio import SAMPLE_RATE
 from .core import TamersError, remember, sha256, shipped
 from .demo import DEMO_VERSION, demo_encoder
-from .products import linear
 
 # %% auto #0
 __all__ = ['PARTS', 'LARGEST', 'locate', 'loading', 'Source', 'find_encoder', 'load_model', 'count_weights', 'native_bfloat16',
-           'pick_dtype', 'redirect', 'lay_out', 'narrow']
+           'pick_dtype', 'lay_out', 'narrow']
 
 # %% ../nbs/10_sources.ipynb #17bf2d34
 def locate(
@@ -174,17 +172,6 @@ def pick_dtype(
     device = torch.device(device)
     if device.type == 'cuda': return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device.type == 'cpu' and native_bfloat16() and weights >= 20e6 else torch.float32
-
-# %% ../nbs/10_sources.ipynb #6e0f1a22
-def redirect(
-    model: torch.nn.Module, # a frozen encoder, float32, on a CPU
-) -> torch.nn.Module:       # the same
-    "Let the linear layers of an encoder be computed by `linear`."
-    from transformers.pytorch_utils import Conv1D
-    for m in model.modules():
-        if type(m) is torch.nn.Linear: m.forward = partial(linear, weight=m.weight, bias=m.bias)
-        elif type(m) is Conv1D: m.forward = partial(linear, weight=m.weight.T, bias=m.bias)
-    return model
 
 # %% ../nbs/10_sources.ipynb #27a3aff3
 def lay_out(

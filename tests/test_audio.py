@@ -263,6 +263,18 @@ def test_what_lies_in_the_padding_does_not_matter():
     torch.testing.assert_close(log_mel(waves, lengths), log_mel(dirty, lengths), rtol=0, atol=0)
 
 
+def test_waves_of_any_kind_are_left_as_they_were():
+    wave = (0.1 * np.random.default_rng(0).standard_normal(9_000)).astype(np.float32)
+    kept, truth = wave.copy(), log_mel([wave])
+    locked = np.frombuffer(wave.tobytes(), np.float32)
+    for other in (wave, wave[::-1].copy()[::-1], wave.astype(np.float64), locked, torch.from_numpy(wave), wave.tolist()):
+        torch.testing.assert_close(log_mel([other]), truth, rtol=0, atol=1e-6)
+    torch.testing.assert_close(log_mel(torch.from_numpy(wave)[None]), truth, rtol=0, atol=0)
+    assert (wave == kept).all()
+    for wrong in (wave, wave[None, None]):
+        with pytest.raises(ValueError, match='one row of samples'): log_mel(wrong)
+
+
 def test_frames_and_shapes():
     waves, lengths = pad_waves([np.zeros(1)[::-1], np.zeros(3)])
     assert waves.shape == (2, MIN_SAMPLES) and lengths.tolist() == [400, 400]

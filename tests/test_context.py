@@ -10,7 +10,7 @@ import torch
 import transformers as tf
 
 from tamers.pooling import MAX_TOKENS, shares
-from tamers.core import TamersError
+from tamers.core import TamersError, sha256
 from tamers.data import load_corpus
 from tamers.encoders import AudioEncoder, TextEncoder
 from tamers.features import count_shortened, encode_corpus, make_encoders, make_items, make_split, make_turns, open_corpus
@@ -210,6 +210,7 @@ def test_a_broken_clip_is_still_history(tmp_path):
     path, index = manifest(tmp_path / 'c', silent=(3,)), FileIndex(tmp_path / 'files.sqlite', lambda p: sf.info(p).duration)
     corpus = open_corpus(path, index, skip_bad=True)
     assert [(s, r) for s, _, r in corpus.left_out] == [('train', 'no clip')]
+    assert all(u.sha == sha256(Path(u.audio).read_bytes()) for u in corpus.utterances)
     silent = load_corpus(path, clips=False)
     with_clips, without = (by_text(c, make_turns(c, ('train', 'dev'), talk(2))) for c in (corpus, silent))
     assert with_clips['train', 'd1', 3] == ('hey', 'why', 'so')
