@@ -57,6 +57,20 @@ def start(flags):
     main(flags)
 
 
+def train(settings, epochs, folder):
+    "Everything that `train` does, after one epoch elsewhere, for which Python imports what it needs."
+    import contextlib, io
+    from tamers.config import TrainConfig
+    from tamers.training import train
+    def seconds(n):
+        "Of a run of `n` epochs."
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()): train(TrainConfig(**settings, epochs=n, batch_size=256, early_stop_patience=0, save_path=f'{folder}/{n}'))
+        return time.perf_counter() - start
+    seconds(1)
+    return dict(seconds=seconds(epochs))
+
+
 def epoch(stores, n):
     "Load `n` pairs of embeddings and train one epoch on them, with an evaluation of a tenth."
     import torch
@@ -104,5 +118,5 @@ def predict(seconds):
 
 
 if __name__ == '__main__':
-    found = dict(encode=encode, start=start, epoch=epoch, predict=predict)[sys.argv[1]](**json.loads(sys.argv[2]))
+    found = dict(encode=encode, start=start, train=train, epoch=epoch, predict=predict)[sys.argv[1]](**json.loads(sys.argv[2]))
     if found: print(json.dumps(found), flush=True)

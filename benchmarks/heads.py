@@ -1,13 +1,13 @@
 """Benchmarks of what is done many times: steps of the head, epochs from the store, and their growth with the corpus."""
 from __future__ import annotations
-import contextlib, io, shutil, tempfile, time
+import contextlib, shutil, tempfile, time
 import torch
 from tamers.config import TrainConfig
 from tamers.core import sha256
 from tamers.features import Split, StoredFeatures
 from tamers.store import EmbeddingStore
 from tamers.trainer import steps
-from tamers.training import make_accelerator, make_trainer, train
+from tamers.training import make_accelerator, make_trainer
 from made import MELD, Made, fill_store
 from measure import CORES, alternate, child, row
 from plain import Loop, bare_epochs, trainer_epochs
@@ -65,13 +65,11 @@ def loop_seconds(made: Made) -> float:
 
 
 def epochs(made: Made) -> dict:
-    "20 epochs from a full store, everything that `train` does, median of 3; against the plain loop's time an utterance, times rows and epochs."
+    "20 epochs from a full store, everything that `train` does but its imports, median of 3 fresh processes; against the plain loop's time an utterance, times rows and epochs."
     n, rounds = (2, 1) if made.quick else (20, 3)
     def once():
-        with tempfile.TemporaryDirectory(dir=made.folder) as folder, contextlib.redirect_stdout(io.StringIO()):
-            train(TrainConfig(**made.stored, epochs=n, batch_size=256, early_stop_patience=0, save_path=f'{folder}/run'))
-    once()  # the first start hashes the clips
-    seconds = sorted(alternate(rounds, train=once)['train'])
+        with tempfile.TemporaryDirectory(dir=made.folder) as folder: return child('train', cache=made.cache, settings=made.stored, epochs=n, folder=folder)['seconds']
+    seconds = sorted(once() for _ in range(rounds))
     rows = MELD['train'] // (100 if made.quick else 1)
     return dict(rows=[row(f'{n} epochs of {rows:,} utterances from the store', seconds[len(seconds)//2], loop_seconds(made) * rows * n, unit='s',
                           versus='encoding in every step, extrapolated', wants={'ours <=': 6, 'ratio >=': 20_000})], seconds=seconds, loop_ms=1000 * made.loop)
