@@ -163,7 +163,9 @@ def _waves_embed(model, batch, pooling, layer=None):
     mask = first_n(n, states[0].shape[1])
     return each(states, pooling, lambda tokens: pool(tokens, mask, 'mean' if pooling == 'layers' else pooling))
 
-WAVES = Family(('mean', 'meanstd', 'layers', 'tokens'), lambda extractor, config: OPEN_WINDOW, _waves_prepare, _waves_embed)
+def _waves_window(extractor, config): return OPEN_WINDOW
+
+WAVES = Family(('mean', 'meanstd', 'layers', 'tokens'), _waves_window, _waves_prepare, _waves_embed)
 
 # %% ../nbs/09_architectures.ipynb #79e57e83
 def _whisper_prepare(extractor, config, waves):
@@ -179,7 +181,9 @@ def _whisper_embed(model, batch, pooling, layer=None):
     mask = first_n(batch['tokens'], states[0].shape[1])
     return each(states, pooling, lambda tokens: pool(tokens, mask, 'mean' if pooling == 'layers' else pooling))
 
-WHISPER = Family(('mean', 'meanstd', 'layers', 'tokens'), lambda extractor, config: float(extractor.chunk_length), _whisper_prepare, _whisper_embed)
+def _whisper_window(extractor, config): return float(extractor.chunk_length)
+
+WHISPER = Family(('mean', 'meanstd', 'layers', 'tokens'), _whisper_window, _whisper_prepare, _whisper_embed)
 
 # %% ../nbs/09_architectures.ipynb #3d632289
 AUDIO = {'audio-spectrogram-transformer': AST, 'wav2vec2': WAVES, 'hubert': WAVES, 'wavlm': WAVES, 'whisper': WHISPER}

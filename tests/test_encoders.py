@@ -1,6 +1,7 @@
 "Every architecture through one interface: the batch does not matter, the library's numbers, what is refused; full sizes marked slow."
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,8 @@ def test_frozen_and_prepared_without_weights(hub, name):
     batch = encoder.prepare(items)
     assert encoder._model is None and all(v.device.type == 'cpu' and len(v) == len(items) for v in batch.values())
     assert batch['truncated'].dtype == torch.bool
+    there = pickle.loads(pickle.dumps(encoder))   # what a worker process gets that is not forked
+    assert all(torch.equal(v, batch[k]) for k, v in there.prepare(items).items())
     encoder.encode(batch)
     assert not encoder._model.training and not any(p.requires_grad for p in encoder._model.parameters())
 
