@@ -48,20 +48,19 @@ def losses(out, labels, scale) -> torch.Tensor:
     return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2 + F.cross_entropy(out.logits, labels)
 
 
-def with_torchs_layers(model: torch.nn.Module) -> torch.nn.Module:
-    "The same head of torch's own linear layers and dropout, where TAMERS has quicker ones."
+def take_torchs_layers(model: torch.nn.Module) -> None:
+    "Give a head torch's own linear layers and dropout, where TAMERS has quicker ones."
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, Linear): setattr(parent, name, torch.nn.Linear(layer.in_features, layer.out_features))
             if isinstance(layer, Dropout): setattr(parent, name, torch.nn.Dropout(layer.p))
-    return model
 
 
 def bare_epochs(data: tuple, batch_size: int, epochs: int, torchs: bool = False) -> float:
     "Steps a second of a loop over tensors; `torchs`: with torch's own layers."
     audio, text, labels = data
     model = FusionModel(audio_dim=audio.shape[1], text_dim=text.shape[1]).train()
-    if torchs: with_torchs_layers(model)
+    if torchs: take_torchs_layers(model)
     optimizer, steps, start = torch.optim.AdamW(model.parameters(), lr=5e-4), 0, time.perf_counter()
     for _ in range(epochs):
         for rows in torch.randperm(len(labels)).split(batch_size):

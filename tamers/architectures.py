@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
-from .audio import HOP, MIN_SAMPLES, SAMPLE_RATE, WINDOW, log_mel, num_frames, pad_waves
+from .audio import HOP, MIN_SAMPLES, SAMPLE_RATE, WINDOW, log_mel, num_frames, pad_waves, wave_lengths
 from .core import TamersError
 from .pooling import each, first_n, hidden, pool
 
@@ -52,7 +52,7 @@ def _ast_window(extractor, config):
 def _ast_prepare(extractor, config, waves):
     "Log-mel pictures (B, max_length, bins), and how many frames of each are the clip."
     waves, truncated = _cut(waves, _ast_window(extractor, config), WINDOW)
-    lengths = torch.tensor([max(len(w), WINDOW) for w in waves])
+    lengths = wave_lengths(waves)
     scale = (extractor.mean, extractor.std) if extractor.do_normalize else (0., 0.5)
     mel = log_mel(waves, max_length=config.max_length, num_mel_bins=config.num_mel_bins, mean=scale[0], std=scale[1])
     return dict(input_values=mel, frames=num_frames(lengths, config.max_length), truncated=truncated)

@@ -15,7 +15,8 @@ from .products import linear
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'WINDOW', 'HOP', 'MIN_SAMPLES', 'SOUNDFILE', 'UNKNOWN', 'LONGEST', 'MOST_CHANNELS', 'RATES',
-           'MOST_SAMPLES', 'HANN', 'PIECE', 'Clip', 'load_audio', 'probe', 'pad_waves', 'num_frames', 'log_mel']
+           'MOST_SAMPLES', 'HANN', 'PIECE', 'Clip', 'load_audio', 'probe', 'wave_lengths', 'pad_waves', 'num_frames',
+           'log_mel']
 
 # %% ../nbs/03_audio.ipynb #43a3053f
 SAMPLE_RATE = 16_000           # Hz, everywhere in TAMERS
@@ -203,12 +204,16 @@ def _header_av(path):
         return seconds
 
 # %% ../nbs/03_audio.ipynb #b3c4c17d
+def wave_lengths(waves, min_samples: int = MIN_SAMPLES) -> torch.Tensor:
+    "Samples of each wave (B,), and of one that is too short those that it is filled up to."
+    return torch.tensor([len(w) for w in waves]).clamp(min=min_samples)
+
 def pad_waves(
     waves,                           # B arrays (N_i,) of float samples
     min_samples: int = MIN_SAMPLES,  # the shortest length an encoder can read
 ):                                   # (B, N) float32, and their lengths (B,)
     "Pad waveforms with silence at the end, to the longest of them and to `min_samples`."
-    lengths = torch.tensor([len(w) for w in waves]).clamp(min=min_samples)
+    lengths = wave_lengths(waves, min_samples)
     padded = np.zeros((len(waves), int(lengths.max())), np.float32)
     for row, w in zip(padded, waves): row[:len(w)] = w
     return torch.from_numpy(padded), lengths
@@ -266,7 +271,7 @@ def log_mel(
 ) -> torch.Tensor:               # (B, max_length, num_mel_bins)
     "The normalised log-mel spectrogram that AST reads (Gong et al., 2021)."
     waves = [_samples(w) for w in waves]
-    lengths, device = torch.tensor([len(w) for w in waves]) if lengths is None else lengths, waves[0].device
+    lengths, device = wave_lengths(waves) if lengths is None else lengths, waves[0].device
     banks, least = _mel_banks(num_mel_bins).to(device), torch.finfo(torch.float32).eps
     out = torch.from_numpy(np.empty((len(waves), max_length, num_mel_bins), np.float32)).to(device).fill_(-mean / (2 * std))
     n = num_frames(lengths, max_length).tolist()

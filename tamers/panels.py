@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from .core import EMOTIONS
 from .answers import Prediction, Window
-from .audio import SAMPLE_RATE, WINDOW, log_mel, num_frames
+from .audio import SAMPLE_RATE, log_mel, num_frames, wave_lengths
 from .corpus import Utterance
 from .known import Known, Plane, nearest
 from .plots import PALETTE
@@ -67,7 +67,7 @@ def mel_picture(
 ) -> str:              # HTML
     "The log-mel picture of a recording, as an image in the page."
     from matplotlib.figure import Figure
-    frames = int(num_frames(torch.tensor(max(len(wave), WINDOW)), 10**9))
+    frames = int(num_frames(wave_lengths([wave]), 10**9))
     picture = log_mel([wave], max_length=frames)[0].numpy().T
     fig = Figure(figsize=(6.4, 2.2), dpi=100, layout='constrained')
     ax = fig.subplots()

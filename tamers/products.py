@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 # %% auto #0
-__all__ = ['LEAST', 'wide', 'linear', 'Linear']
+__all__ = ['LEAST', 'wide', 'product', 'linear', 'Linear']
 
 # %% ../nbs/02_products.ipynb #a1c0de07
 @functools.cache
@@ -17,13 +17,14 @@ def wide() -> bool:
     "Whether this processor has AVX-512, and torch oneDNN."
     return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_supported()
 
-def _product(
-    x: torch.Tensor,              # (..., K) float32, on a CPU
-    weight: torch.Tensor,         # (N, K), or seen through a transpose
+def product(
+    x: torch.Tensor,              # (..., K) float32 or bfloat16, on a CPU
+    weight: torch.Tensor,         # (N, K) of the same type, or seen through a transpose, or laid out by oneDNN
     bias: torch.Tensor | None = None, # (N,)
+    then: str = 'none',           # what is applied to the sums before they are rounded: none or gelu
 ) -> torch.Tensor:                # (..., N)
     "x W^T + b by oneDNN, without gradients."
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], 'none')
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], 'none')
 
 # %% ../nbs/02_products.ipynb #a1c0de0b
 LEAST = 2**20  # multiplications
@@ -39,7 +40,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx, g):

@@ -12,6 +12,7 @@ import torch
 from .audio import SAMPLE_RATE
 from .core import TamersError, remember, sha256, shipped
 from .demo import DEMO_VERSION, demo_encoder
+from .products import product
 
 # %% auto #0
 __all__ = ['PARTS', 'LARGEST', 'locate', 'loading', 'Source', 'find_encoder', 'load_model', 'count_weights', 'native_bfloat16',
@@ -180,7 +181,7 @@ def lay_out(
 ):
     "Let a layer read its weights as oneDNN wants them."
     weight, bias = torch.ops.mkldnn._reorder_linear_weight(layer.weight), layer.bias
-    layer.forward = lambda x: torch.ops.mkldnn._linear_pointwise(x.bfloat16(), weight, bias, then, [], 'none')
+    layer.forward = lambda x: product(x.bfloat16(), weight, bias, then)
 
 # %% ../nbs/10_sources.ipynb #28270053
 def narrow(
