@@ -12,12 +12,14 @@ def peak_mb() -> float:
 
 def encode(root, store, encoders, batch_size):
     "Encode a corpus as tamers-train does, alone or as a process of torchrun; the weights are loaded before the clock starts."
-    from tamers.audio import SAMPLE_RATE, probe
-    from tamers.features import encode_corpus, make_encoders, open_corpus
-    from tamers.reading import merged
-    from tamers.files import FileIndex
-    from tamers.store import Workers
-    from tamers.training import make_accelerator
+    from tamers.data.audio import SAMPLE_RATE, probe
+    from tamers.store.features import encode_corpus
+    from tamers.encoders.encoder import make_encoders
+    from tamers.data.files import open_corpus
+    from tamers.store.splits import merged
+    from tamers.data.files import FileIndex
+    from tamers.store.store import Workers
+    from tamers.runs import make_accelerator
     import numpy as np
     acc, made = make_accelerator('cpu', True), make_encoders(*encoders)
     for e, x in zip(made.values(), (np.zeros(SAMPLE_RATE, np.float32), 'words')): e.encode(e.prepare([x]))
@@ -37,7 +39,7 @@ def encode(root, store, encoders, batch_size):
 
 def start(flags):
     "tamers-train up to its first step: when Python ran, the package was imported, the corpus read, the embeddings there, the step made."
-    from tamers.training import main
+    from tamers.commands import main
     import tamers.reading, tamers.trainer
     marks = dict(python=BEGAN, imports=time.time())
     def mark(module, name, key):
@@ -61,7 +63,7 @@ def train(settings, epochs, folder):
     "Everything that `train` does, after one epoch elsewhere, for which Python imports what it needs."
     import contextlib, io
     from tamers.config import TrainConfig
-    from tamers.training import train
+    from tamers.training.run import train
     def seconds(n):
         "Of a run of `n` epochs."
         start = time.perf_counter()
@@ -76,10 +78,11 @@ def epoch(stores, n):
     import torch
     from tamers.config import TrainConfig
     from tamers.core import sha256
-    from tamers.features import Split, StoredFeatures
-    from tamers.store import EmbeddingStore
-    from tamers.trainer import score, steps
-    from tamers.training import few_threads, make_accelerator, make_trainer
+    from tamers.store.features import Split, StoredFeatures
+    from tamers.store.store import EmbeddingStore
+    from tamers.training.loop import score, steps
+    from tamers.runs import few_threads, make_accelerator
+    from tamers.training.run import make_trainer
     cfg, acc = TrainConfig(batch_size=256, device='cpu'), make_accelerator('cpu', True)
     def run(features, n):
         "An epoch and an evaluation."
@@ -104,7 +107,7 @@ def predict(seconds):
     model = tamers.load(device='cpu')
     load = time.time() - BEGAN
     from made import utterance
-    from tamers.voice import generator
+    from tamers.data.voice import generator
     import torch
     text, wave = utterance(seconds, generator(0, 77))
     def ms():

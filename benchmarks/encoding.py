@@ -4,10 +4,13 @@ import sys, tempfile
 from pathlib import Path
 import torch
 import torch.multiprocessing as mp
-from tamers.audio import log_mel, probe
-from tamers.features import encode_corpus, make_encoders, make_items, open_corpus
-from tamers.files import FileIndex
-from tamers.store import Workers, plan_batches
+from tamers.data.logmel import log_mel
+from tamers.data.audio import probe
+from tamers.store.features import encode_corpus, make_items
+from tamers.encoders.encoder import make_encoders
+from tamers.data.files import open_corpus
+from tamers.data.files import FileIndex
+from tamers.store.store import Workers, plan_batches
 from made import Made, speech, spoken_corpus
 from measure import CORES, alternate, child, flops, matmul_peaks, row
 from plain import BATCH, Loop, log_mels
@@ -46,7 +49,7 @@ def work_done(encoder, kind: str, items: list, load) -> float:
 
 def encode(made: Made, peak: dict) -> dict:
     "64 made utterances; the loop, TAMERS, and TAMERS with buckets in turn, three times, the fastest pass of each; models loaded before. `peak`: GFLOP/s by precision, measured again beside them; the highest counts."
-    from tamers.features import make_load
+    from tamers.store.features import make_load
     index = FileIndex(made.folder/'files.sqlite', probe)
     corpus, loop = open_corpus(str(made.spoken), index), Loop(*made.encoders)
     rows, kinds = corpus.split('train'), ('audio', 'text')

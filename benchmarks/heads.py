@@ -4,10 +4,11 @@ import contextlib, shutil, tempfile, time
 import torch
 from tamers.config import TrainConfig
 from tamers.core import sha256
-from tamers.features import Split, StoredFeatures
-from tamers.store import EmbeddingStore
-from tamers.trainer import steps
-from tamers.training import make_accelerator, make_trainer
+from tamers.store.features import Split, StoredFeatures
+from tamers.store.store import EmbeddingStore
+from tamers.training.loop import steps
+from tamers.runs import make_accelerator
+from tamers.training.run import make_trainer
 from made import MELD, Made, fill_store
 from measure import CORES, alternate, child, row
 from plain import Loop, bare_epochs, trainer_epochs

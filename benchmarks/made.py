@@ -8,9 +8,9 @@ import soundfile as sf
 import torch
 from scipy.stats import norm
 from tamers.core import EMOTIONS, sha256
-from tamers.demo import write_line
-from tamers.store import EmbeddingStore
-from tamers.voice import RATE, VOICES, express, generator, pick, speak
+from tamers.data.demo import write_line
+from tamers.store.store import EmbeddingStore
+from tamers.data.voice import RATE, VOICES, express, generator, pick, speak
 
 MELD = dict(train=9_989, dev=1_109, test=2_610)
 END = '<|endoftext|>'
@@ -110,8 +110,9 @@ class Made:
     @cached_property
     def stored(self) -> dict:
         "A corpus of MELD's size with a complete store: the flags of a run on it."
-        from tamers.features import make_encoders, open_corpus
-        from tamers.files import FileIndex
+        from tamers.encoders.encoder import make_encoders
+        from tamers.data.files import open_corpus
+        from tamers.data.files import FileIndex
         splits = {s: n // (100 if self.quick else 1) for s, n in MELD.items()}
         root, store = noise_corpus(self.folder/'stored', splits), self.folder/'store'
         corpus = open_corpus(str(root), FileIndex(self.folder/'unused.sqlite', lambda path: 0.1))

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula, sdpa_flop
 from tamers.core import atomic_path
-from tamers.products import linear
+from tamers.encoders.precision import linear
 
 register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, get_raw=True)(sdpa_flop)   # torch counts the attention of GPUs alone
 

@@ -4,8 +4,8 @@ import time
 import soundfile
 import torch
 import torch.nn.functional as F
-from tamers.fusion import Dropout, FusionModel
-from tamers.products import Linear
+from tamers.model.fusion import Dropout, FusionModel
+from tamers.encoders.precision import Linear
 
 BATCH = 16  # utterances the encoders see at once: TAMERS' default, and the loop's
 

@@ -9,7 +9,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT/'docs'/'site'), str(ROOT/'tools')]
+sys.path.insert(0, str(ROOT/'docs'/'site'))
 
 config = ConfigParser(delimiters=['='])
 config.read(ROOT/'settings.ini', encoding='utf-8')

@@ -3,8 +3,8 @@
 The one module written by hand: it makes the names below available as `tamers.train` and so on,
 and imports what they need only when they are used.
 """
-_HOMES = dict(train='training', analyze='evaluation', TrainConfig='config', AnalyzeConfig='config',
-              EMOTIONS='core', TamersError='core', load_corpus='data', load_checkpoint='checkpoint', load='predict')
+_HOMES = dict(train='training.run', analyze='evaluation.analyze', load='prediction.recognizer', load_corpus='data.load',
+              load_checkpoint='model.checkpoint', TrainConfig='config', AnalyzeConfig='config', EMOTIONS='core', TamersError='core')
 __version__ = "0.1.0"
 __all__ = list(_HOMES)
 

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope='session')
 def demo():
     "The checkpoint of a head that knows the demo corpus: its dev split is its own kind."
-    from tamers.training import demo_head
+    from tamers.training.run import demo_head
     return demo_head()
 
 

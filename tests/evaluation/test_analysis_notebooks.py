@@ -1,0 +1,119 @@
+"The analysis notebooks on what a user may hand them: small splits, missing classes, one modality, no history, no data."
+import builtins, json, shutil
+from pathlib import Path
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import soundfile as sf
+from tamers import commands
+from tamers.core import EMOTIONS
+
+NBS = Path(__file__).resolve().parents[2]/'nbs'/'analysis'
+SPACE, SIMILARITY, ERRORS, TRAINING, MATTERS = NOTEBOOKS = sorted(p.name for p in NBS.glob('*.ipynb'))
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+    "A manifest of tones. Its test split has five utterances of three emotions, no speakers and no dialogues."
+    folder, rng = tmp_path_factory.mktemp('corpus'), np.random.default_rng(0)
+    lines = ['audio,text,label,split']
+    for split, labels in (('train', EMOTIONS * 4), ('dev', EMOTIONS * 2), ('test', ['joy', 'joy', 'anger', 'neutral', 'neutral'])):
+        for i, label in enumerate(labels):
+            t = np.arange(8000 + 400 * i) / 16000
+            wave = .3 * np.sin(2 * np.pi * (100 + 80 * EMOTIONS.index(label)) * t) + .01 * rng.standard_normal(len(t))
+            sf.write(folder/f'{split}{i}.wav', wave, 16000)
+            lines.append(f'{split}{i}.wav,the <b>{label}</b> line {i},{label},{split}')
+    (folder/'manifest.csv').write_text('\n'.join(lines) + '\n')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def runs(corpus):
+    "Run folders of a head on both modalities and of one on text alone; `alone` is a checkpoint without its log."
+    shared = ['--root', corpus, '--store-path', corpus/'store', '--device', 'cpu', '--num-workers', '0', '--audio-encoder', 'mini', '--text-encoder', 'mini',
+              '--epochs', '2', '--batch-size', '14']
+    for name in ('both', 'text'): commands.tamers_train([str(a) for a in [*shared, '--modality', name, '--save-path', corpus/name]])
+    (corpus/'alone').mkdir()
+    shutil.copy(corpus/'both'/'best.pt', corpus/'alone'/'best.pt')
+    return corpus
+
+
+@pytest.fixture
+def page(capsys, monkeypatch, tmp_path):
+    "Run the code of a notebook with these parameters; gives what it printed, what it displayed and how many figures it drew."
+    def go(name, **parameters):
+        cells = [''.join(c['source']) for c in json.loads((NBS/name).read_text())['cells'] if c['cell_type'] == 'code']
+        first = next(i for i, c in enumerate(cells) if c.startswith('# Parameters'))
+        unknown = [k for k in parameters if f'{k} = ' not in cells[first] and f'{k}, ' not in cells[first]]
+        assert not unknown, unknown
+        cells.insert(first + 1, '\n'.join(f'{k} = {v!r}' for k, v in parameters.items()))
+        shown = []
+        monkeypatch.setattr(builtins, 'display', shown.append, raising=False)
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        space = {}
+        for cell in cells: exec(compile(cell, name, 'exec'), space)
+        figures = [ax.get_title() for n in plt.get_fignums() for ax in plt.figure(n).axes]
+        plt.close('all')
+        return capsys.readouterr().out, shown, figures
+    return go
+
+
+OPTIONS = dict(device='cpu', num_workers=0)
+
+
+def test_five_utterances_of_three_classes(runs, page):
+    "Ten points are fewer than UMAP's usual neighbours; four classes have no example."
+    given = dict(checkpoint=str(runs/'both'), options=OPTIONS)
+    out, shown, figures = page(SPACE, **given)
+    assert 'Not shown' not in out and len(figures) == 4
+    assert shown[-1].text.count('<title>') == 5 and '<b>joy</b>' not in shown[-1].text
+    out, shown, figures = page(SIMILARITY, **given)
+    assert 'Not shown' not in out and 'cannot exceed 100%' in out and any('of 2 classes' in f for f in figures)
+    assert sum(s.text.count('<audio') for s in shown) == 3
+    out, shown, figures = page(ERRORS, **given)
+    assert [line for line in out.splitlines() if 'Not shown' in line] == ['Not shown: speaker: not known of any utterance of this split',
+                                                                         'Not shown: position in the dialogue (turn): not known of any utterance of this split']
+    assert any(f.startswith('F1 from') and not any(e in f for e in ('fear', 'disgust', 'sadness', 'surprise')) for f in figures)
+
+
+def test_a_head_on_text_alone(runs, page):
+    given = dict(checkpoint=str(runs/'text'), options=OPTIONS)
+    for name in (SPACE, SIMILARITY):
+        out, shown, figures = page(name, **given)
+        assert 'Not shown: this checkpoint was trained on text alone' in out and not shown and not figures
+    out, _, figures = page(ERRORS, **given)
+    assert 'trained on text' in out and len(figures) >= 5
+    out, _, figures = page(TRAINING, **given)
+    assert 'Not shown' not in out and any('stayed at 14.3' in f for f in figures)
+
+
+def test_a_checkpoint_without_its_history(runs, page):
+    out, _, figures = page(TRAINING, checkpoint=str(runs/'alone'))
+    assert 'Not shown: no metrics.jsonl beside the checkpoint' in out and 'epoch' in out and not figures
+    out, _, figures = page(TRAINING, checkpoint=str(runs/'both'))
+    assert 'Not shown' not in out and len(figures) == 3
+
+
+def test_without_the_data(runs, page):
+    for name in (SPACE, SIMILARITY, ERRORS, MATTERS):
+        out, shown, figures = page(name, checkpoint=str(runs/'both'), root=str(runs/'moved'), options=OPTIONS)
+        assert 'Not shown' in out and str(runs/'moved') in out and not shown and not figures
+
+
+def test_the_sweep(runs, page):
+    out, shown, figures = page(MATTERS, checkpoint=str(runs/'text'), options=OPTIONS, seeds=(1,), epochs=1)
+    assert 'Not shown' not in out and '7 runs of 1 epochs' in out
+    assert list(shown[-1].index)[1:3] == ['audio alone', 'text alone'] and shown[-1]['recall at 10']['text alone'] == '–'
+    assert sum('0 of 6 changes are clear over 1 seeds' in f for f in figures) == 2, 'one seed has no interval'
+
+
+def test_ids_to_listen_to(runs, page):
+    out, *_ = page(SIMILARITY, checkpoint=str(runs/'both'), options=OPTIONS, chosen=['nobody'])
+    assert 'Not shown: chosen: nobody not among the utterances' in out
+
+
+def test_committed_pages_are_small():
+    for name in NOTEBOOKS:
+        assert (NBS/name).stat().st_size < 1e6, name
+        assert (NBS/name).read_text().count('<audio controls') <= 3, name

@@ -1,0 +1,275 @@
+"The page: what it answers over HTTP, what it refuses, what it lets a browser load; and a browser that uses it."
+import html
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+import numpy as np
+import pytest
+import soundfile as sf
+
+from tamers.commands import tamers_app
+from tamers.pages import app as module
+from tamers.commands import AppConfig
+from tamers.pages.app import examples_of, launch, make_app, respond
+from tamers.core import EMOTIONS, TamersError
+from tamers.data.demo import demo_corpus
+from tamers.prediction.recognizer import load
+
+try: module.need_gradio()   # before anybody else imports it
+except TamersError as e: pytest.skip(str(e), allow_module_level=True)
+
+SAID = 'So, shut up about my brother!'
+EVIL = '<img src=x onerror="document.title=\'broken\'"> ${document.title="broken"} {{document.title="broken"}} <script>document.title="broken"</script>'
+
+
+@pytest.fixture(scope='module')
+def model(demo): return load(demo, device='cpu')
+
+
+@pytest.fixture(scope='module')
+def clip(): return demo_corpus()/'dev'/'dia0_utt5.wav'
+
+
+@pytest.fixture(scope='module')
+def address(model, tmp_path_factory):
+    "The page, served; of at most 1 MB and 30 seconds."
+    folder = tmp_path_factory.mktemp('examples')
+    app = make_app(model, folder=folder, max_minutes=.5)
+    yield launch(app, folder=folder, block=False, max_mb=1)
+    app.close(verbose=False)
+
+
+@pytest.fixture(scope='module')
+def client(address):
+    from gradio_client import Client
+    return Client(address, verbose=False)
+
+
+def ask(client, audio, text):
+    from gradio_client import handle_file
+    return client.predict(audio and handle_file(audio), text, api_name='/answer')
+
+
+def columns(said):
+    "The percentages of each column of bars."
+    rows = [re.findall(r'(\d+) %', row) for row in re.findall(r'<tr><th scope="row">.*?</tr>', said)]
+    return list(zip(*rows))
+
+
+def test_it_listens_on_this_machine_alone(address):
+    assert address.startswith('http://127.0.0.1:')
+    if not sys.platform.startswith('linux'): pytest.skip('only Linux answers for 127.0.0.2, too')
+    with socket.socket() as s:   # who listens on every address would be reached here
+        s.settimeout(3)
+        assert s.connect_ex(('127.0.0.2', int(address.rstrip('/').rsplit(':')[-1]))) != 0
+
+
+
+def test_answers_over_http(client, clip):
+    said, sound, place = ask(client, clip, SAID)
+    assert '>anger <small>' in said and 'voice and words' in said and len(columns(said)) == 3 and len(columns(said)[0]) == 7
+    assert 'data:image/png;base64,' in sound and '<svg' in place and 'Nearest of 252 utterances' in place and place.count('similarity') == 5
+    said, sound, place = ask(client, clip, '')
+    assert 'the voice alone' in said and said.count('not given') == 2 and 'never was in training' in said
+    said, sound, place = ask(client, None, SAID)
+    assert 'the words alone' in said and 'no sound was given' in sound and '<svg' in place
+
+
+def test_what_it_refuses(client, tmp_path):
+    for name, write, words in (('bad.wav', lambda p: p.write_text('no sound'), 'cannot be decoded as audio'), ('long.wav', lambda p: sf.write(p, np.zeros(16000*31), 16000), 'lasts 1 minutes; this page takes 0.5'),
+                               ('zero.wav', lambda p: sf.write(p, np.zeros(0), 16000), 'less than one analysis window'), ('quiet.wav', lambda p: sf.write(p, np.zeros(16000), 16000), 'silence')):
+        write(tmp_path/name)
+        said, sound, place = ask(client, tmp_path/name, None)
+        told = html.unescape(said.split('role="alert">')[1])
+        assert told.startswith(f'{name}: ') and words in told and '/' not in told.split('(')[0] and sound == place == ''
+    assert 'nothing to answer from' in ask(client, None, '  ')[0]
+
+
+def test_a_large_file_is_refused(address, tmp_path):
+    "By the server, whatever a page's own check says."
+    (tmp_path/'large.wav').write_bytes(bytes(2*2**20))
+    from gradio_client import Client, handle_file
+    with pytest.raises(Exception, match='(?i)size|large|413'): Client(address, verbose=False).predict(handle_file(tmp_path/'large.wav'), '', api_name='/answer')
+
+
+def test_files_of_this_machine_stay_where_they_are(address, model):
+    for path in ('/etc/hostname', str(model.path), str(Path(__file__))):
+        with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(f'{address}gradio_api/file={path}')
+        assert e.value.code in (403, 404)
+
+
+def test_the_policy_names_this_server_alone(address):
+    with urllib.request.urlopen(address) as reply: policy, page = reply.headers['content-security-policy'], reply.read().decode()
+    assert "default-src 'self'" in policy and 'http' not in policy and '*' not in policy and reply.headers['x-content-type-options'] == 'nosniff'
+    config = json.loads(re.search(r'window\.gradio_config = (\{.*?\});', page)[1])
+    assert not config['analytics_enabled'] and config.get('is_colab') is False and 'fonts.googleapis' not in config.get('theme', '')
+
+
+def test_text_is_escaped(model, clip, tmp_path):
+    (bad := tmp_path/'<b>"x".wav').write_text('no sound')
+    for args in ((str(clip), EVIL), (None, EVIL), (str(bad), EVIL)):
+        made = ''.join(respond(model, *args))
+        assert '<script' not in made and 'src=x' not in made and '<b>"x' not in made
+
+
+@pytest.mark.parametrize('which', ['demo', 'shipped'])
+def test_each_example_has_an_answer(which, model, tmp_path):
+    if which == 'shipped': model = load(device='cpu')
+    rows = examples_of(model, tmp_path)
+    assert len(rows) == 6 and any(a is None for a, _ in rows) and any(not t for _, t in rows)
+    found = [respond(model, a, t) for a, t in rows]
+    assert all('role="alert"' not in said for said, _, _ in found) and 'sounds unlike' in found[-1][0]
+    assert [re.search(r'tm-answer">(\w+)', said)[1] for said, _, _ in found][:3] == ['anger', 'joy', 'surprise']
+
+
+def test_a_model_brings_its_own_examples(model, clip, tmp_path, monkeypatch):
+    (tmp_path/'run'/'examples').mkdir(parents=True)
+    shutil.copy(clip, tmp_path/'run'/'examples'/'mine.wav')
+    (tmp_path/'run'/'examples'/'examples.csv').write_text(f'audio,text\nmine.wav,"{SAID}"\n')
+    monkeypatch.setattr(model, 'path', tmp_path/'run'/'best.pt')
+    (tmp_path/'out').mkdir()
+    (path, text), = examples_of(model, tmp_path/'out')
+    assert text == SAID and Path(path).read_bytes() == clip.read_bytes() and Path(path).parent == tmp_path/'out'
+
+
+def test_without_known_utterances(model, clip, monkeypatch):
+    monkeypatch.setattr(model, 'known', None)
+    monkeypatch.setattr(model, 'familiar', {})
+    said, sound, place = respond(model, str(clip), SAID)
+    assert 'tm-answer' in said and 'knows no utterances' in place and 'could not be checked' in said
+
+
+def test_a_taken_port_is_told(model, tmp_path):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        s.listen()
+        port = s.getsockname()[1]
+        with pytest.raises(TamersError, match=f'--port {port}: cannot be listened on'): launch(make_app(model, folder=tmp_path), folder=tmp_path, port=port, block=False)
+
+
+def test_settings():
+    with pytest.raises(TamersError, match='--port 99999: must be at most 65535'): AppConfig(port=99999)
+    with pytest.raises(TamersError, match='--max-minutes 0'): AppConfig(max_minutes=0.)
+
+
+def test_without_gradio(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    with pytest.raises(SystemExit) as e: tamers_app(['--no-browser'])
+    assert e.value.code == 2 and "pip install 'tamers[app]'" in capsys.readouterr().err
+
+
+def test_the_command_serves_until_it_is_stopped(clip):
+    import signal
+    p = subprocess.Popen([sys.executable, '-c', 'from tamers.commands import tamers_app; tamers_app()', '--no-browser', '--device', 'cpu'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                         env={k: v for k, v in os.environ.items() if k != 'GRADIO_TEMP_DIR'} | dict(GRADIO_ANALYTICS_ENABLED='True'),
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a shell's background job would ignore it
+    line = p.stdout.readline()
+    try:
+        at = re.search(r'http://127\.0\.0\.1:\d+/', line)[0]
+        with urllib.request.urlopen(at) as reply: assert reply.status == 200 and b'"analytics_enabled":false' in reply.read().replace(b': ', b':')
+    finally:
+        p.send_signal(signal.SIGINT)
+        _, err = p.communicate(timeout=60)
+    assert 'Traceback' not in err
+
+
+# ---- in a browser
+
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome')
+
+
+@pytest.fixture(scope='module')
+def browser():
+    "Headless Chromium, by playwright: its own or the system's; with a microphone that hears a made sound."
+    api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')
+    flags = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream'] + ['--no-sandbox'] * (hasattr(os, 'geteuid') and os.geteuid() == 0)
+    with api.sync_playwright() as p:
+        here = [None, *filter(None, map(shutil.which, BROWSERS))]
+        for path in here:
+            try: found = p.chromium.launch(executable_path=path, args=flags)
+            except api.Error: continue
+            yield found
+            found.close()
+            return
+        pytest.skip('no Chromium: playwright install chromium, or put chromium on the PATH')
+
+
+@pytest.fixture(params=[(1280, 900), (390, 844)], ids=['desktop', 'phone'])
+def page(browser, address, request):
+    "The page in a fresh browser that notes every request; nothing may leave for another address, and no script may fail."
+    context = browser.new_context(viewport=dict(zip(('width', 'height'), request.param)), permissions=['microphone'])
+    page = context.new_page()
+    asked, broken = [], []
+    page.on('request', lambda r: asked.append(r.url))
+    page.on('pageerror', lambda e: broken.append(str(e)))
+    page.goto(address)
+    page.wait_for_selector('#go', timeout=60_000)
+    yield page
+    outside = [u for u in asked if not u.startswith((address, 'data:', 'blob:'))]
+    assert page.title() == 'TAMERS' and page.evaluate('document.documentElement.scrollWidth') <= request.param[0]
+    context.close()
+    assert len(asked) > 10 and not outside and not broken
+
+
+def upload(page, path):
+    page.set_input_files('#voice input[type=file]', str(path))
+    page.wait_for_selector('#voice button[aria-label="Clear"], #voice audio, #voice #waveform', state='attached', timeout=30_000)
+
+
+def answered(page, words):
+    "Wait until the answer holds some words; its text."
+    from playwright.sync_api import TimeoutError
+    try: page.wait_for_function('w => document.querySelector("#answer").innerText.includes(w)', arg=words, timeout=40_000)
+    except TimeoutError: pytest.fail(f'the page never said {words!r}, but: {page.inner_text("body")}')
+    return page.inner_text('#answer')
+
+
+def test_upload_transcript_prediction_and_a_bad_file(page, clip, tmp_path):
+    upload(page, clip)
+    page.fill('#words textarea', SAID)
+    page.click('#go')
+    said = answered(page, 'by voice and words')
+    assert said.startswith('anger') and all(e in said for e in EMOTIONS)
+    assert page.locator('#answer .tm-bar').count() == 21 and page.locator('#place svg circle').count() > 252 and page.locator('#place polygon').count() == 1
+    assert page.evaluate('(() => {const i = document.querySelector("#sound img"); return i.complete && i.naturalWidth})()') > 100
+    page.fill('#words textarea', EVIL)
+    page.click('#go')
+    answered(page, 'text: ')
+    (bad := tmp_path/'song.wav').write_text('this is no sound')
+    page.reload()
+    page.wait_for_selector('#go')
+    page.set_input_files('#voice input[type=file]', str(bad))
+    page.wait_for_timeout(1000)
+    page.click('#go')
+    assert 'song.wav: cannot be decoded as audio' in answered(page, 'cannot be decoded')
+    assert page.locator('#answer [role=alert]').count() == 1
+
+
+def test_an_example_at_one_click(page):
+    page.get_by_text("Wow, you speak French?").click()
+    assert answered(page, 'by voice and words').startswith('surprise')
+    assert page.input_value('#words textarea') == "Wow, you speak French?"
+    page.wait_for_function('() => {const r = document.querySelector(".tm-answer").getBoundingClientRect(); return r.top >= 0 && r.top < innerHeight}', timeout=5000)
+
+
+def test_the_microphone(page):
+    "Chromium's own test sound: beeps, which are no speech."
+    page.click('#voice button[aria-label="Record audio"]')
+    page.click('#voice button.record-button')
+    page.wait_for_timeout(2500)
+    page.click('#voice button.stop-button:visible')
+    page.wait_for_timeout(1500)
+    page.click('#go')
+    assert 'sounds unlike' in answered(page, 'by the voice alone')
+
+
+def test_nothing_given(page):
+    page.click('#go')
+    assert 'record or upload speech' in answered(page, 'nothing to answer from')
