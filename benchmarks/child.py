@@ -1,17 +1,22 @@
-"""What the benchmarks run in fresh processes: `python child.py NAME JSON`; the last line of its output is what it measured."""
+"""What the benchmarks run in fresh processes: `python child.py NAME JSON`; the last line of its output is what it
+measured."""
 import time
 BEGAN = time.time()
 import json, os, resource, sys
 
 
 def peak_mb() -> float:
-    "The largest resident memory so far, in MB; from Linux's own count, since getrusage gives a process that of the one which started it."
-    try: return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) * 1024 / 1e6
-    except OSError: return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 1e6
+    """The largest resident memory so far, in MB; from Linux's own count, since getrusage gives a process that of the
+    one which started it."""
+    try:
+        return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) * 1024 / 1e6
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 1e6
 
 
 def encode(root, store, encoders, batch_size):
-    "Encode a corpus as tamers-train does, alone or as a process of torchrun; the weights are loaded before the clock starts."
+    """Encode a corpus as tamers-train does, alone or as a process of torchrun; the weights are loaded before the
+    clock starts."""
     from tamers.data.audio import SAMPLE_RATE, probe
     from tamers.store.features import encode_corpus
     from tamers.encoders.encoder import make_encoders
@@ -29,7 +34,8 @@ def encode(root, store, encoders, batch_size):
     peaks['corpus'] = peak_mb()
     acc.wait_for_everyone()
     start = time.perf_counter()
-    corpus, stores = encode_corpus(corpus, made, index, store, splits=('train', 'dev'), batch_size=batch_size, workers=Workers(2), rank=acc.process_index,
+    corpus, stores = encode_corpus(corpus, made, index, store, splits=('train', 'dev'), batch_size=batch_size,
+        workers=Workers(2), rank=acc.process_index,
         world=acc.num_processes, merge=merged, progress=False, say=lambda *_: None)
     acc.wait_for_everyone()
     peaks['encoded'] = peak_mb()
@@ -38,7 +44,8 @@ def encode(root, store, encoders, batch_size):
 
 
 def start(flags):
-    "tamers-train up to its first step: when Python ran, the package was imported, the corpus read, the embeddings there, the step made."
+    """tamers-train up to its first step: when Python ran, the package was imported, the corpus read, the embeddings
+    there, the step made."""
     from tamers.commands import main
     import tamers.reading, tamers.trainer
     marks = dict(python=BEGAN, imports=time.time())
@@ -67,7 +74,8 @@ def train(settings, epochs, folder):
     def seconds(n):
         "Of a run of `n` epochs."
         start = time.perf_counter()
-        with contextlib.redirect_stdout(io.StringIO()): train(TrainConfig(**settings, epochs=n, batch_size=256, early_stop_patience=0, save_path=f'{folder}/{n}'))
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(TrainConfig(**settings, epochs=n, batch_size=256, early_stop_patience=0, save_path=f'{folder}/{n}'))
         return time.perf_counter() - start
     seconds(1)
     return dict(seconds=seconds(epochs))
@@ -121,5 +129,6 @@ def predict(seconds):
 
 
 if __name__ == '__main__':
-    found = dict(encode=encode, start=start, train=train, epoch=epoch, predict=predict)[sys.argv[1]](**json.loads(sys.argv[2]))
+    found = dict(encode=encode, start=start, train=train, epoch=epoch,
+        predict=predict)[sys.argv[1]](**json.loads(sys.argv[2]))
     if found: print(json.dumps(found), flush=True)

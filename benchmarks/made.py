@@ -17,7 +17,8 @@ END = '<|endoftext|>'
 
 
 def durations(n: int, seed: int = 0) -> np.ndarray:
-    "Seconds of `n` clips as in MELD (median 2.5, mean 3.1, 95 % under 7.7): the quantiles of a lognormal, shuffled, so that few clips stand for many."
+    """Seconds of `n` clips as in MELD (median 2.5, mean 3.1, 95 % under 7.7): the quantiles of a lognormal,
+    shuffled, so that few clips stand for many."""
     return np.random.default_rng(seed).permutation(2.5 * np.exp(0.68 * norm.ppf((np.arange(n) + 0.5) / n)))
 
 
@@ -60,7 +61,8 @@ def noise_corpus(folder: Path, splits: dict[str, int], samples: int = 1600) -> P
     "Rows whose clips are a tenth of a second of noise, each another: quick to write in any number."
     folder.mkdir(parents=True)
     size, rng, rows = 2 * samples, np.random.default_rng(0), []
-    head = struct.pack('<4sI4s4sIHHIIHH4sI', b'RIFF', 36 + size, b'WAVE', b'fmt ', 16, 1, 1, RATE, 2 * RATE, 2, 16, b'data', size)
+    head = struct.pack('<4sI4s4sIHHIIHH4sI', b'RIFF', 36 + size, b'WAVE', b'fmt ', 16, 1, 1, RATE, 2 * RATE, 2, 16,
+        b'data', size)
     for split, n in splits.items():
         for i in range(n):
             (folder/f'{split}{i}.wav').write_bytes(head + rng.bytes(size))
@@ -69,15 +71,18 @@ def noise_corpus(folder: Path, splits: dict[str, int], samples: int = 1600) -> P
 
 
 def save_encoders(folder: Path, tiny: bool) -> tuple[str, str]:
-    "An AST and a GPT-2 with random weights in the hub's format, of the published sizes (AST base, GPT-2 small) or tiny."
+    """An AST and a GPT-2 with random weights in the hub's format, of the published sizes (AST base, GPT-2 small) or
+    tiny."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import ASTConfig, ASTFeatureExtractor, ASTModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
-    ast = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_length=32) if tiny else {}
+    ast = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_length=32) if tiny else {}
     gpt = dict(n_embd=16, n_layer=1, n_head=2, n_positions=64) if tiny else {}
     rng, bpe = generator(5), Tokenizer(models.BPE())
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     bpe.train_from_iterator([write_line(pick(rng, EMOTIONS), rng) for _ in range(2000)], trainers.BpeTrainer(
-        vocab_size=2000, special_tokens=[END], initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False))
+        vocab_size=2000, special_tokens=[END], initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False))
     torch.manual_seed(0)
     ASTModel(ASTConfig(**ast)).save_pretrained(folder/'ast')
     ASTFeatureExtractor(max_length=ast.get('max_length', 1024)).save_pretrained(folder/'ast')
@@ -97,8 +102,10 @@ def fill_store(store: EmbeddingStore, keys: list[str], dim: int, shard: int = 50
 
 
 class Made:
-    "What several benchmarks share, made when it is first asked for; `loop`: seconds an utterance of the plain loop, once measured."
-    def __init__(self, folder: Path, quick: bool): self.folder, self.quick, self.cache, self.loop = folder, quick, folder/'cache', None
+    """What several benchmarks share, made when it is first asked for; `loop`: seconds an utterance of the plain
+    loop, once measured."""
+    def __init__(self, folder: Path, quick: bool):
+        self.folder, self.quick, self.cache, self.loop = folder, quick, folder/'cache', None
 
     @cached_property
     def encoders(self) -> tuple[str, str]: return save_encoders(self.folder/'encoders', tiny=self.quick)
@@ -119,4 +126,5 @@ class Made:
         for kind, e in make_encoders(*self.encoders).items():
             keys = [u.sha if kind == 'audio' else sha256(u.text) for u in corpus.utterances]
             fill_store(EmbeddingStore(store, e.spec), keys, e.source.config.hidden_size)
-        return dict(root=str(root), store_path=str(store), audio_encoder=self.encoders[0], text_encoder=self.encoders[1], device='cpu')
+        return dict(root=str(root), store_path=str(store), audio_encoder=self.encoders[0],
+            text_encoder=self.encoders[1], device='cpu')

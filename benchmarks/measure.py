@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode, register_flop_formula, sdp
 from tamers.core import atomic_path
 from tamers.encoders.precision import linear
 
-register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, get_raw=True)(sdpa_flop)   # torch counts the attention of GPUs alone
+# torch counts the attention of GPUs alone
+register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, get_raw=True)(sdpa_flop)
 
 
 def packed_linear_flop(x_shape, weight_shape, *_, **__) -> int:
@@ -52,7 +53,8 @@ def matmul_peak(dtype: torch.dtype, sizes: tuple) -> float:
 
 def matmul_peaks(quick: bool) -> dict:
     "GFLOP/s by precision."
-    return {name: matmul_peak(dtype, (512,) if quick else (2048, 4096)) for name, dtype in (('fp32', torch.float32), ('bf16', torch.bfloat16))}
+    return {name: matmul_peak(dtype, (512,) if quick else (2048, 4096)) for name,
+        dtype in (('fp32', torch.float32), ('bf16', torch.bfloat16))}
 
 
 def cpu_model() -> str:
@@ -66,15 +68,18 @@ def machine(quick: bool) -> dict:
     "What a figure depends on beside the code."
     load = os.getloadavg()[0]
     products = {f'peak_{name}_gflops': round(v) for name, v in matmul_peaks(quick).items()}
-    return dict(cpu=cpu_model(), cores=CORES, threads=torch.get_num_threads(), python=platform.python_version(), torch=torch.__version__,
+    return dict(cpu=cpu_model(), cores=CORES, threads=torch.get_num_threads(), python=platform.python_version(),
+        torch=torch.__version__,
                 **products, load_at_start=round(load, 2), date=datetime.datetime.now().isoformat(timespec='minutes'))
 
 
 COMPARE = {'>=': operator.ge, '<=': operator.le}
 
 
-def row(measure: str, ours: float, theirs: float | None = None, *, unit: str, versus: str = '', wants: dict = {}, more: bool = False, **values) -> dict:
-    """One line of the table. `more`: larger is better. `wants` are the targets, such as {'ratio >=': 3}: each names a value of the row."""
+def row(measure: str, ours: float, theirs: float | None = None, *, unit: str, versus: str = '', wants: dict = {},
+    more: bool = False, **values) -> dict:
+    """One line of the table. `more`: larger is better. `wants` are the targets, such as {'ratio >=': 3}: each names
+    a value of the row."""
     ratio = None if theirs is None else (ours / theirs if more else theirs / ours)
     found = dict(measure=measure, ours=ours, theirs=theirs, unit=unit, versus=versus, ratio=ratio, **values)
     checks = [COMPARE[want.split()[1]](found[want.split()[0]], goal) for want, goal in wants.items()]
@@ -97,8 +102,10 @@ def keep(out: Path, name: str, result: dict) -> None:
 
 def child(what: str, *, launcher: tuple = (), threads: int | None = None, cache: Path, **args) -> dict:
     "Run a function of child.py in a fresh process (`launcher`: by torchrun, in several); what it measured."
-    env = dict(os.environ, TAMERS_CACHE=str(cache), HF_HUB_OFFLINE='1', OMP_NUM_THREADS=str(threads or torch.get_num_threads()))
+    env = dict(os.environ, TAMERS_CACHE=str(cache), HF_HUB_OFFLINE='1',
+        OMP_NUM_THREADS=str(threads or torch.get_num_threads()))
     started = time.time()
-    done = subprocess.run([sys.executable, *launcher, str(HERE/'child.py'), what, json.dumps(args)], env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *launcher, str(HERE/'child.py'), what, json.dumps(args)], env=env,
+        capture_output=True, text=True)
     if done.returncode: raise RuntimeError(f'{what} {args} ended with {done.returncode}:\n' + done.stderr[-3000:])
     return json.loads(done.stdout.splitlines()[-1]) | dict(started=started)

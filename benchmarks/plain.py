@@ -45,7 +45,8 @@ class Loop:
 def losses(out, labels, scale) -> torch.Tensor:
     "InfoNCE both ways and cross-entropy."
     similarity, own = scale.exp() * out.z_a @ out.z_t.T, torch.arange(len(labels))
-    return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2 + F.cross_entropy(out.logits, labels)
+    return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2 + F.cross_entropy(out.logits,
+        labels)
 
 
 def take_torchs_layers(model: torch.nn.Module) -> None:
@@ -91,11 +92,14 @@ def trainer_epochs(data: tuple, batch_size: int, epochs: int, folder) -> float:
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
     class Clock(TrainerCallback):
         def on_train_begin(self, args, state, control, **_): self.start = time.perf_counter()
-        def on_train_end(self, args, state, control, **_): self.rate = state.global_step / (time.perf_counter() - self.start)
+        def on_train_end(self, args, state, control, **_):
+            self.rate = state.global_step / (time.perf_counter() - self.start)
     audio, text, labels = data
     rows, clock = [dict(audio=a, text=t, labels=y) for a, t, y in zip(audio, text, labels)], Clock()
-    args = TrainingArguments(str(folder), per_device_train_batch_size=batch_size, num_train_epochs=epochs, use_cpu=True, dataloader_drop_last=True, learning_rate=5e-4,
-        lr_scheduler_type='constant', max_grad_norm=1., logging_strategy='no', save_strategy='no', eval_strategy='no', report_to='none', disable_tqdm=True)
+    args = TrainingArguments(str(folder), per_device_train_batch_size=batch_size, num_train_epochs=epochs, use_cpu=True,
+        dataloader_drop_last=True, learning_rate=5e-4,
+        lr_scheduler_type='constant', max_grad_norm=1., logging_strategy='no', save_strategy='no', eval_strategy='no',
+        report_to='none', disable_tqdm=True)
     trainer = Trainer(ForTrainer(audio.shape[1], text.shape[1]), args, train_dataset=rows, callbacks=[clock])
     trainer.remove_callback(PrinterCallback)
     trainer.train()

@@ -13,7 +13,8 @@ WIDTH, MOST = 640, 4    # pixels of a thumbnail; figures shown of a notebook
 
 def figures(notebook: dict) -> list[bytes]:
     "The figures that a notebook shows, as PNG."
-    found = [out['data']['image/png'] for cell in notebook['cells'] for out in cell.get('outputs', []) if 'image/png' in out.get('data', {})]
+    found = [out['data']['image/png'] for cell in notebook['cells'] for out in cell.get('outputs', [])
+        if 'image/png' in out.get('data', {})]
     return [base64.b64decode(''.join(data)) for data in found]
 
 
@@ -34,8 +35,11 @@ def card(path: Path, out: Path) -> str:
     shown = []
     for i, png in enumerate(figures(notebook)[:MOST]):
         name = f'{path.stem}-{i}.png'
-        shown.append(f'<img src="{FOLDER}/{name}" {shrink(png, out/FOLDER/name)} alt="Figure {i + 1} of {html.escape(title)}">')
-    return f'<a class="card" href="{page}"><span class="figures">{"".join(shown)}</span><strong>{html.escape(title)}</strong><span>{html.escape(line)}</span></a>'
+        shown.append(f'<img src="{FOLDER}/{name}" {shrink(png, out/FOLDER/name)} alt="Figure {i + 1} of '
+            f'{html.escape(title)}">')
+    return (f'<a class="card" href="{page}"><span '
+            f'class="figures">{"".join(shown)}</span><strong>{html.escape(title)}</strong>'
+            f'<span>{html.escape(line)}</span></a>')
 
 
 def add_cards(app, docname, source):

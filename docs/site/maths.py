@@ -20,7 +20,8 @@ def draw(tex: str, inline: bool) -> str:
     if unknown := re.search(r'\\[A-Za-z]+', formula.mathmlstr()): raise ValueError(f'unknown command {unknown[0]}')
     svg = formula.svg()
     width, height = (float(re.search(rf' {side}="([\d.]+)"', svg)[1])/SIZE for side in ('width', 'height'))
-    style = f'width:{width:.3f}em;height:{height:.3f}em' + (f';vertical-align:{formula.getyofst()/SIZE:.3f}em' if inline else '')
+    style = f'width:{width:.3f}em;height:{height:.3f}em' + (f';vertical-align:{formula.getyofst()/SIZE:.3f}em'
+        if inline else '')
     box = re.search(r'viewBox="[^"]*"', svg)[0]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(tex)}" style="{style}" {box}>'
     return head + svg.split('>', 1)[1].replace('"black"', '"currentColor"')
@@ -33,11 +34,13 @@ def render(writer, node, inline: bool):
     except ValueError as e:
         log.warning('formula %r cannot be drawn: %s', tex, e, location=node)
         svg = f'<code>{html.escape(tex)}</code>'
-    writer.body.append(f'<span class="math">{svg}</span>' if inline else writer.starttag(node, 'div', CLASS='math') + svg + '</div>')
+    writer.body.append(f'<span class="math">{svg}</span>' if inline else writer.starttag(node, 'div', CLASS='math')
+        + svg + '</div>')
     raise nodes.SkipNode
 
 
 def setup(app):
-    app.add_html_math_renderer('svg', (lambda writer, node: render(writer, node, True), None), (lambda writer, node: render(writer, node, False), None))
+    app.add_html_math_renderer('svg', (lambda writer, node: render(writer, node, True), None),
+        (lambda writer, node: render(writer, node, False), None))
     app.config.html_math_renderer = 'svg'
     return dict(parallel_read_safe=True)

@@ -1,4 +1,5 @@
-"""Notebooks as pages: nbdev's `#|` lines become what MyST-NB knows, names in prose become links, and the first page gets a table of contents."""
+"""Notebooks as pages: nbdev's `#|` lines become what MyST-NB knows, names in prose become links, and the first page
+gets a table of contents."""
 import ast
 import json
 import re
@@ -11,7 +12,15 @@ import reference
 
 TAGS = {'hide': 'remove-cell', 'default_exp': 'remove-cell', 'export': 'export', 'code-fold': 'hide-input'}
 WHEN_FALSE = {'include': 'remove-cell', 'echo': 'remove-input', 'output': 'remove-output'}
-SECTIONS = [('How to', 'howto/*'), ('What it learnt', 'gallery'), ('What it learnt', 'analysis/*'), ('Evidence', 'study'), ('Evidence', 'speed'), ('Evidence', 'trust'), ('Encoders from scratch', 'mini/*'), ('The library', '[0-9]*'), ('Reference', 'api')]
+WINGS = {'1_data': '1 Data', '2_encoders': '2 Encoders', '3_store': '3 Store', '4_model': '4 Model',
+    '5_measure': '5 Measure',
+         '6_training': '6 Training', '7_evaluation': '7 Evaluation', '8_prediction': '8 Prediction',
+         '9_pages': '9 Pages'}
+SECTIONS = [('Begin', 'walk'), ('How to', 'howto/*'), ('What it learnt', 'gallery'), ('What it learnt', 'analysis/*'),
+    ('Evidence', 'study'),
+            ('Evidence', 'speed'), ('Evidence', 'trust'), ('Encoders from scratch', 'mini/*'), ('Ground', '0[0-9]_*'),
+            *((caption, f'{folder}/*') for folder, caption in WINGS.items()), ('Commands', '99_*'), ('Reference',
+                'api')]
 
 
 def read(text: str):
@@ -33,7 +42,8 @@ def defined(source: str) -> list[str]:
     names = []
     for node in ast.parse(source).body:
         if hasattr(node, 'name'): names.append(node.name)
-        if isinstance(node, ast.Assign): names += [n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+        if isinstance(node, ast.Assign):
+            names += [n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)]
     return names
 
 
@@ -44,16 +54,19 @@ def add_anchors(app, doctree):
 
 
 def link_names(app, doctree, docname):
-    "Make links of names that stand in prose as code: those of the package lead to the cell that defines them, those of notebooks to the page."
+    """Make links of names that stand in prose as code: those of the package lead to the cell that defines them,
+    those of notebooks to the page."""
     if docname == 'api': return          # where code in a table is a parameter or a field
-    names = reference.names()
+    names, homes = reference.names(), {m.name: m.notebook for m in reference.modules() if '.' in m.name}
     for literal in list(doctree.findall(nodes.literal)):
         if isinstance(literal.parent, (nodes.reference, nodes.title)): continue
         text = literal.astext()
         plain = text.removesuffix('()')
         clear = plain != text or re.search('_|[a-z][A-Z]', plain)      # `train` may be the split, `train()` is not
-        if plain in names and clear: uri = app.builder.get_relative_uri(docname, names[plain].notebook) + '#' + reference.anchor(plain)
-        elif re.match(r'\d\d_', text) and text in app.env.found_docs: uri = app.builder.get_relative_uri(docname, text)
+        if plain in names and clear:
+            uri = app.builder.get_relative_uri(docname, names[plain].notebook) + '#' + reference.anchor(plain)
+        elif plain.removeprefix('tamers.') in homes:
+            uri = app.builder.get_relative_uri(docname, homes[plain.removeprefix('tamers.')])
         else: continue
         link = nodes.reference('', '', refuri=uri, internal=True, classes=['name'])
         literal.parent.replace(literal, link)
@@ -69,18 +82,19 @@ def title_of(path: Path) -> str:
 
 
 def contents(home: Path) -> str:
-    "The table of contents, as MyST; library notebooks carry their number."
+    "The table of contents, as MyST: a list for each section."
     lists = {}
     for caption, pattern in SECTIONS:
         for path in sorted(p for p in home.glob(f'{pattern}.*') if p.suffix in ('.ipynb', '.md')):
-            number = re.match(r'\d\d(?=_)', path.name) if path.parent == home else None
-            name = path.relative_to(home).with_suffix('').as_posix()
-            lists.setdefault(caption, []).append(f"{number[0] + ' ' if number else ''}{title_of(path)} <{name}>")
-    return '\n\n'.join('```{toctree}\n:hidden:\n:maxdepth: 1\n:caption: ' + '\n'.join([caption, '', *lines]) + '\n```' for caption, lines in lists.items())
+            lists.setdefault(caption,
+                []).append(f"{title_of(path)} <{path.relative_to(home).with_suffix('').as_posix()}>")
+    head = '```{toctree}\n:hidden:\n:maxdepth: 1\n:caption: '
+    return '\n\n'.join(head + '\n'.join([caption, '', *lines]) + '\n```' for caption, lines in lists.items())
 
 
 def add_contents(app, docname, source):
-    "Append the table of contents to the first page while Sphinx reads it; the README, made of the same notebook, has none."
+    """Append the table of contents to the first page while Sphinx reads it; the README, made of the same notebook,
+    has none."""
     if docname != app.config.root_doc: return
     nb = json.loads(source[0])
     nb['cells'].append(dict(cell_type='markdown', id='contents', metadata={}, source=contents(Path(app.srcdir))))

@@ -1,7 +1,7 @@
 """Write README.md from nbs/index.ipynb: `python docs/site/readme.py`.
 
-What `nbdev_readme` does, without Quarto. Figures go to docs/figures/, which git tracks, and README.md names them by relative
-links, which work in a clone and on GitHub.
+What `nbdev_readme` does, without Quarto. Figures go to docs/figures/, which git tracks, and README.md names them by
+relative links, which work in a clone and on GitHub.
 """
 import re
 from pathlib import Path
@@ -27,12 +27,19 @@ def directives(source: str) -> tuple[dict, str]:
     return found, '\n'.join(lines)
 
 
+def from_root(text: str) -> str:
+    "Markdown whose links are relative to the project, not to nbs/."
+    return LOCAL_LINK.sub(r'\1nbs/\2', text).replace('](../', '](')
+
+
 def shown(cells: list) -> list:
     "The cells a reader of the README sees; links are made relative to the project, not to nbs/."
     keep = []
     for cell in cells:
-        if cell.cell_type == 'markdown':
-            cell.source = LOCAL_LINK.sub(r'\1nbs/\2', cell.source).replace('](../', '](')
+        if cell.cell_type == 'markdown': cell.source = from_root(cell.source)
+        for out in cell.get('outputs', []):
+            if 'text/markdown' in out.get('data', {}):
+                out.data['text/markdown'] = from_root(''.join(out.data['text/markdown']))
         if cell.cell_type == 'code':
             found, cell.source = directives(cell.source)
             if {'hide', 'default_exp'} & found.keys(): continue

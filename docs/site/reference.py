@@ -1,4 +1,5 @@
-"""The API page, written from the source of the package: signatures, docstrings, and the comments beside parameters and fields."""
+"""The API page, written from the source of the package: signatures, docstrings, and the comments beside parameters
+and fields."""
 import ast
 import io
 import re
@@ -14,7 +15,7 @@ LONGEST_VALUE = 100
 
 @dataclass
 class Module:
-    name: str
+    name: str           # dotted, without `tamers.`
     doc: str
     notebook: str       # that exports it, without ending
     things: dict        # exported name: node of the syntax tree
@@ -30,26 +31,36 @@ def anchor(name: str) -> str:
 def read(path: Path) -> Module:
     "A module of the package, without importing it."
     source = path.read_text(encoding='utf-8')
-    tree, notebook = ast.parse(source), re.search(r'File to edit: \.\./nbs/(\S+)\.ipynb', source)[1]
+    tree, notebook = ast.parse(source), re.search(r'File to edit: (?:\.\./)+nbs/(\S+)\.ipynb', source)[1]
     defined, texts, exported = {}, {}, set()
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)): defined[node.name] = node
         if not isinstance(node, ast.Assign): continue
         for target in node.targets:
-            pairs = zip(target.elts, node.value.elts) if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) else [(target, node.value)]
+            pairs = zip(target.elts, node.value.elts) if isinstance(target, ast.Tuple) and isinstance(node.value,
+                ast.Tuple) else [(target, node.value)]
             for name, value in pairs:
                 if not isinstance(name, ast.Name): continue
                 if name.id == '__all__': exported = set(ast.literal_eval(value))
                 defined[name.id] = ast.copy_location(ast.Assign([name], value), node)
                 if isinstance(value, ast.Constant): texts[name.id] = value.value
-    comments = {t.start[0]: t.string.lstrip('# ') for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
-    return Module(path.stem, ast.get_docstring(tree) or '', notebook, {k: v for k, v in defined.items() if k in exported}, comments, texts)
+    comments = {t.start[0]: t.string.lstrip('# ') for t in tokenize.generate_tokens(io.StringIO(source).readline)
+        if t.type == tokenize.COMMENT}
+    name, things = '.'.join(path.relative_to(PACKAGE).with_suffix('').parts), {k: v for k,
+        v in defined.items() if k in exported}
+    return Module(name, ast.get_docstring(tree) or '', notebook, things, comments, texts)
+
+
+def place(notebook: str) -> tuple:
+    "Where a notebook stands in reading order: the ground, the wings by their numbers, the commands."
+    numbers = [int(n) for n in re.findall(r'(?:^|/)(\d+)_', notebook)]
+    return tuple(numbers) if len(numbers) == 2 else (0 if numbers[0] < 90 else 99, *numbers)
 
 
 @lru_cache(maxsize=None)
 def modules() -> list[Module]:
     "All modules that notebooks export, in reading order."
-    return sorted((read(p) for p in PACKAGE.glob('[!_]*.py')), key=lambda m: m.notebook)
+    return sorted((read(p) for p in PACKAGE.rglob('[!_]*.py')), key=lambda m: place(m.notebook))
 
 
 @lru_cache(maxsize=None)
@@ -83,24 +94,31 @@ def signature(args: ast.arguments, method: bool = False) -> str:
     "Names and defaults, without types: those are in the table."
     bare = lambda a: ast.arg(a.arg)
     first = [bare(a) for a in args.args][1 if method else 0:]
-    return ast.unparse(ast.arguments(posonlyargs=[], args=first, vararg=args.vararg and bare(args.vararg), kwonlyargs=[bare(a) for a in args.kwonlyargs],
-                                     kw_defaults=args.kw_defaults, kwarg=args.kwarg and bare(args.kwarg), defaults=args.defaults))
+    return ast.unparse(ast.arguments(posonlyargs=[], args=first, vararg=args.vararg and bare(args.vararg),
+        kwonlyargs=[bare(a) for a in args.kwonlyargs],
+                                     kw_defaults=args.kw_defaults, kwarg=args.kwarg and bare(args.kwarg),
+                                     defaults=args.defaults))
 
 
 def parameters(f: ast.FunctionDef, comments: dict, method: bool = False) -> list[str]:
     "The table of a function's parameters and of what it returns; a comment counts for what stands alone on its line."
-    args = [*f.args.args[1 if method else 0:], *filter(None, [f.args.vararg]), *f.args.kwonlyargs, *filter(None, [f.args.kwarg])]
+    args = [*f.args.args[1 if method else 0:], *filter(None, [f.args.vararg]), *f.args.kwonlyargs,
+        *filter(None, [f.args.kwarg])]
     lines = [a.lineno for a in args] + [f.lineno]
-    rows = [(f'`{a.arg}`', code(a.annotation), plain(comments.get(a.lineno, '')) if lines.count(a.lineno) == 1 else '') for a in args]
+    rows = [(f'`{a.arg}`', code(a.annotation), plain(comments.get(a.lineno, '')) if lines.count(a.lineno) == 1 else '')
+        for a in args]
     end = f.body[0].lineno - 1          # of the signature: `) -> type:  # comment`
     told = plain(comments.get(end, '')) if end > f.lineno and end not in lines else ''
-    if told or f.returns is not None and ast.unparse(f.returns) != 'None': rows.append(('*returns*', code(f.returns), told))
+    if told or f.returns is not None and ast.unparse(f.returns) != 'None':
+        rows.append(('*returns*', code(f.returns), told))
     return table(('parameter', 'type', 'meaning'), rows) if any(r[1] or r[2] for r in rows) else []
 
 
 def text_of(node, texts: dict) -> str:
     "A string of the source, with names of constants filled in."
-    if isinstance(node, ast.JoinedStr): return ''.join(str(v.value) if isinstance(v, ast.Constant) else str(texts.get(ast.unparse(v.value), '…')) for v in node.values)
+    if isinstance(node, ast.JoinedStr):
+        return ''.join(str(v.value) if isinstance(v, ast.Constant) else str(texts.get(ast.unparse(v.value), '…'))
+            for v in node.values)
     return ast.literal_eval(node)
 
 
@@ -126,7 +144,9 @@ def class_entry(c: ast.ClassDef, m: Module) -> list[str]:
     methods = [n for n in c.body if isinstance(n, ast.FunctionDef)]
     init = next((f for f in methods if f.name == '__init__'), None)
     body = [plain(ast.get_docstring(c) or ''), '']
-    if c.bases: body += ['Bases: ' + ', '.join(f'{{py:obj}}`{b}`' if b in names() else f'`{b}`' for b in map(ast.unparse, c.bases)), '']
+    if c.bases:
+        body += ['Bases: ' + ', '.join(f'{{py:obj}}`{b}`' if b in names() else f'`{b}`'
+            for b in map(ast.unparse, c.bases)), '']
     body += parameters(init, m.comments, method=True) if init else []
     body += fields_of(c, m)
     for f in methods:
@@ -141,7 +161,9 @@ def thing_entry(name: str, node, m: Module) -> list[str]:
     "A function, a class or a constant, with a link to the cell that defines it."
     where = [f'{{cell}}`{m.name}.{name}`', '']
     if isinstance(node, ast.ClassDef): lines = class_entry(node, m)
-    elif isinstance(node, ast.FunctionDef): lines = entry('function', f'{name}({signature(node.args)})', m, [plain(ast.get_docstring(node) or ''), '', *parameters(node, m.comments)])
+    elif isinstance(node, ast.FunctionDef):
+        lines = entry('function', f'{name}({signature(node.args)})', m,
+            [plain(ast.get_docstring(node) or ''), '', *parameters(node, m.comments)])
     else:
         value = ast.unparse(node.value)
         shown = f'`{value}`' if len(value) <= LONGEST_VALUE else f'`{value[:LONGEST_VALUE]}` …'
@@ -149,12 +171,19 @@ def thing_entry(name: str, node, m: Module) -> list[str]:
     return [*lines[:-2], *where, *lines[-2:]]
 
 
+def target(m: Module) -> str:
+    "The label of a module's section."
+    return 'tamers-' + m.name.replace('.', '-')
+
+
 def page() -> str:
     "The modules at a glance, then each of them."
-    glance = [(f'[{m.name}](#tamers-{m.name})', plain(m.doc.split('\n')[0]), ', '.join(f'{{py:obj}}`{n} <tamers.{m.name}.{n}>`' for n in m.things)) for m in modules()]
+    linked = lambda m: ', '.join(f'{{py:obj}}`{n} <tamers.{m.name}.{n}>`' for n in m.things)
+    glance = [(f'[{m.name}](#{target(m)})', plain(m.doc.split('\n')[0]), linked(m)) for m in modules()]
     lines = ['', *table(('module', 'what it is for', 'names'), glance)]
     for m in modules():
-        lines += [f'(tamers-{m.name})=', f'## tamers.{m.name}', '', plain(m.doc), '', f'{{doc}}`{m.notebook.replace("_", " ")} <{m.notebook}>`', '']
+        lines += [f'({target(m)})=', f'## tamers.{m.name}', '', plain(m.doc), '',
+            f'{{doc}}`the notebook </{m.notebook}>`', '']
         for name, node in m.things.items(): lines += thing_entry(name, node, m)
     return '\n'.join(lines)
 
@@ -165,9 +194,9 @@ def add_page(app, docname, source):
 
 
 def cell_role(name, rawtext, text, lineno, inliner, options=None, content=None):
-    "{cell}`module.name`: a link to the cell that defines it."
+    "{cell}`wing.module.name`: a link to the cell that defines it."
     env = inliner.document.settings.env
-    module, thing = text.split('.')
+    module, thing = text.rsplit('.', 1)
     notebook = next(m.notebook for m in modules() if m.name == module)
     uri = env.app.builder.get_relative_uri(env.docname, notebook) + '#' + anchor(thing)
     return [nodes.reference(rawtext, 'code and explanation', refuri=uri, internal=True, classes=['cell-link'])], []

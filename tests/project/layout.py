@@ -1,4 +1,5 @@
-"""Who imports whom: `python -m tests.project.layout` (or `make imports`) prints the imports between the wings as a table."""
+"""Who imports whom: `python -m tests.project.layout` (or `make imports`) prints the imports between the wings as a
+table."""
 import ast
 import re
 from collections import Counter

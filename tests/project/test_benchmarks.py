@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 HERE = Path(__file__).resolve().parents[2]/'benchmarks'
-EXTRA = dict(encode={'ms', 'gflop', 'cosine', 'utterances', 'seconds', 'dtype', 'batch'}, head={'rates'}, epochs={'loop_ms'}, memory={'points', 'growth'},
+EXTRA = dict(encode={'ms', 'gflop', 'cosine', 'utterances', 'seconds', 'dtype', 'batch'}, head={'rates'},
+    epochs={'loop_ms'}, memory={'points', 'growth'},
              start={'parts', 'first', 'all'}, scale={'points'}, latency={'all'})
-GROUPS = ['logmel encode', 'head epochs', 'memory', 'start', 'scale', 'latency', pytest.param('processes', marks=pytest.mark.slow)]  # the last starts seven
+# the last starts seven
+GROUPS = ['logmel encode', 'head epochs', 'memory', 'start', 'scale', 'latency',
+    pytest.param('processes', marks=pytest.mark.slow)]
 
 
 def bench(*flags, code=0, start=None):
@@ -38,7 +41,8 @@ def test_measures(tmp_path, names):
     for name in names.split():
         r = results[name]
         assert {'rows', 'quick', 'took', 'machine'} | EXTRA.get(name, set()) <= set(r) and r['quick']
-        assert {'cpu', 'cores', 'threads', 'torch', 'peak_fp32_gflops', 'peak_bf16_gflops', 'load_at_start', 'date'} <= set(r['machine'])
+        assert {'cpu', 'cores', 'threads', 'torch', 'peak_fp32_gflops', 'peak_bf16_gflops', 'load_at_start',
+            'date'} <= set(r['machine'])
         assert r['rows'] and all(math.isfinite(n) for n in numbers(r))
         for row in r['rows']:
             assert row['measure'] in told and row['reached'] is None
@@ -49,14 +53,17 @@ def test_measures(tmp_path, names):
 def test_all_have_a_test_and_help():
     shown = bench('--help')
     tested = ' '.join(g if isinstance(g, str) else g.values[0] for g in GROUPS).split()
-    assert sorted(tested) == sorted(line.split()[0] for line in shown.split('benchmarks:\n')[1].split('\n\n')[0].splitlines())
+    assert sorted(tested) == sorted(line.split()[0]
+        for line in shown.split('benchmarks:\n')[1].split('\n\n')[0].splitlines())
     assert 'no benchmark named heads; there are logmel, encode' in bench('heads', code=2)
 
 
 def test_goes_on_after_a_failure(tmp_path):
-    broken = "import sys; sys.path.insert(0, '.'); import run, encoding; encoding.encode = lambda made, peak: 1/0; sys.exit(run.main(sys.argv[1:]))"
+    broken = ("import sys; sys.path.insert(0, '.'); import run, encoding; encoding.encode = lambda made, peak: 1/0; "
+              "sys.exit(run.main(sys.argv[1:]))")
     told = bench('encode', 'logmel', '--quick', '--threads', '1', '--out', tmp_path/'r.json', code=1, start=broken)
-    assert 'ZeroDivisionError' in told and 'without encode, which failed' in told and list(json.loads((tmp_path/'r.json').read_text())) == ['logmel']
+    assert 'ZeroDivisionError' in told and 'without encode, which failed' in told
+    assert list(json.loads((tmp_path/'r.json').read_text())) == ['logmel']
 
 
 @pytest.fixture
@@ -65,7 +72,8 @@ def here(monkeypatch): monkeypatch.syspath_prepend(HERE)
 
 def test_row_judges(here):
     from measure import row, tell
-    less, more = row('a', 2., 6., unit='s', versus='b', wants={'ratio >=': 3, 'ours <=': 1}), row('a', 2., 1., unit='steps/s', versus='b', more=True, wants={'ratio >=': 2})
+    less, more = row('a', 2., 6., unit='s', versus='b', wants={'ratio >=': 3, 'ours <=': 1}), row('a', 2., 1.,
+        unit='steps/s', versus='b', more=True, wants={'ratio >=': 2})
     assert (less['ratio'], less['reached'], more['ratio'], more['reached']) == (3, False, 2, True)
     assert less['target'] == 'ratio >= 3, ours <= 1' and row('a', 2., unit='s')['reached'] is None
     assert 'NOT reached' in tell('x', less) and tell('x', more).endswith('target ratio >= 2: reached')
@@ -78,7 +86,8 @@ def test_lengths_are_those_of_meld(here):
         assert abs(np.median(s) - 2.5) < 0.05 and abs(s.mean() - 3.1) < 0.1 and 7 < np.quantile(s, 0.95) < 7.9
     assert sum(s < 0.5) > 0 and 1 < sum(s > 10.24) < 10
     texts, waves = zip(*speech(6))
-    assert [len(w) for w in waves] == [round(16_000 * x) for x in durations(6)] and len(set(texts)) == 6 and all(np.abs(w).max() > 0.01 for w in waves)
+    assert [len(w) for w in waves] == [round(16_000 * x) for x in durations(6)] and len(set(texts)) == 6
+    assert all(np.abs(w).max() > 0.01 for w in waves)
 
 
 def test_loop_and_encoders_agree(here, tmp_path):
@@ -91,7 +100,8 @@ def test_loop_and_encoders_agree(here, tmp_path):
     names, made = save_encoders(tmp_path, tiny=True), speech(5)
     for i, (_, wave) in enumerate(made): soundfile.write(tmp_path/f'{i}.wav', wave, 16_000, subtype='FLOAT')
     loop, ours = Loop(*names), make_encoders(*names, amp=False)
-    for kind, theirs, inputs in (('audio', loop.audio([tmp_path/f'{i}.wav' for i in range(5)]), [w for _, w in made]), ('text', loop.text([t for t, _ in made]), [t for t, _ in made])):
+    for kind, theirs, inputs in (('audio', loop.audio([tmp_path/f'{i}.wav' for i in range(5)]), [w for _, w in made]),
+        ('text', loop.text([t for t, _ in made]), [t for t, _ in made])):
         torch.testing.assert_close(ours[kind].encode(ours[kind].prepare(inputs)), theirs, atol=1e-5, rtol=1e-4)
 
 

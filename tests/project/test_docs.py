@@ -1,4 +1,5 @@
-"The site: it builds without a warning, its links lead somewhere, it loads nothing from elsewhere, and what its how-to pages tell you to type works."
+"""The site: it builds without a warning, its links lead somewhere, it loads nothing from elsewhere, and what its
+how-to pages tell you to type works."""
 import csv
 import json
 import os
@@ -25,11 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 NBS = ROOT/'nbs'
 SOURCES = [p for p in sorted(NBS.rglob('*')) if p.suffix in ('.ipynb', '.md') and '.ipynb_checkpoints' not in p.parts]
 HOW_TO = [p for p in SOURCES if p.parent.name == 'howto']
-LOADS = dict(script=['src'], link=['href'], img=['src', 'srcset'], audio=['src'], video=['src', 'poster'], source=['src', 'srcset'],
+LOADS = dict(script=['src'], link=['href'], img=['src', 'srcset'], audio=['src'], video=['src', 'poster'],
+    source=['src', 'srcset'],
              iframe=['src'], embed=['src'], object=['data'], image=['href', 'xlink:href'], use=['href', 'xlink:href'])
 OUTSIDE = re.compile(r'\s*(?:https?:)?//')
 CSS_LOADS = re.compile(r'''(?:url\(\s*|@import\s+)["']?((?:https?:)?//[^"')\s]+)''')
-JS_LOADS = re.compile(r'''(?:(?<!@)import\s*\(?|importScripts\(|fetch\(|\.src\s*=|from)\s*["'`]((?:https?:)?//[^"'`]+)''')
+JS_LOADS = re.compile(r'''(?:(?<!@)import\s*\(?|importScripts\(|fetch\(|\.src\s*=|from)\s*'''
+                      r'''["'`]((?:https?:)?//[^"'`]+)''')
 
 
 class Page(HTMLParser):
@@ -44,7 +47,9 @@ class Page(HTMLParser):
         self.inside = tag if tag in ('script', 'style') else None
         self.ids += [attrs[k] for k in ('id', 'name') if attrs.get(k)]
         if tag == 'a' and attrs.get('href'): self.links.append(attrs['href'])
-        if tag == 'link' and attrs.get('rel') in ('index', 'search', 'next', 'prev', 'canonical', 'author', 'copyright'): self.links.append(attrs['href'])
+        if tag == 'link' and attrs.get('rel') in ('index', 'search', 'next', 'prev', 'canonical', 'author',
+            'copyright'):
+            self.links.append(attrs['href'])
         else: self.loads += [attrs[k] for k in LOADS.get(tag, []) if attrs.get(k)]
         self.loads += CSS_LOADS.findall(attrs.get('style') or '')
 
@@ -61,7 +66,8 @@ def site(tmp_path_factory):
     if 'PYTEST_XDIST_WORKER' in os.environ: home = home.parent
     with FileLock(home/'docs.lock'):
         if not (home/'docs.log').exists():
-            done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-E', '-W', '--keep-going', '-c', ROOT/'docs', NBS, home/'docs'/'site', '-d', home/'docs'/'trees'],
+            done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-E', '-W', '--keep-going', '-c', ROOT/'docs',
+                NBS, home/'docs'/'site', '-d', home/'docs'/'trees'],
                                   capture_output=True, text=True)
             (home/'docs.log').write_text(done.stderr + done.returncode*f'\nsphinx-build ended with {done.returncode}')
     assert not (log := (home/'docs.log').read_text()), log
@@ -86,7 +92,8 @@ def test_links_lead_somewhere(pages):
             if parts.scheme or link.startswith('//'): continue
             target = (path.parent/unquote(parts.path)).resolve() if parts.path else path
             if not target.is_file(): broken.append(f'{path.name}: {link}')
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids: broken.append(f'{path.name}: {link} has no such target')
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+                broken.append(f'{path.name}: {link} has no such target')
     assert not broken, '\n'.join(sorted(set(broken)))
 
 
@@ -94,7 +101,8 @@ def test_nothing_is_loaded_from_elsewhere(site, pages):
     "Scripts, styles, fonts and images: all from the site itself."
     found = [f'{path.name}: {load}' for path, page in pages.items() for load in page.loads if OUTSIDE.match(load)]
     for path, page in pages.items():
-        found += [f'{path.name}: {load}' for text in page.code for load in CSS_LOADS.findall(text) + JS_LOADS.findall(text)]
+        found += [f'{path.name}: {load}' for text in page.code for load in CSS_LOADS.findall(text)
+            + JS_LOADS.findall(text)]
     for path in [*site.rglob('*.css'), *site.rglob('*.js')]:
         text = path.read_text(encoding='utf-8', errors='replace')
         found += [f'{path.name}: {load}' for load in CSS_LOADS.findall(text) + JS_LOADS.findall(text)]
@@ -104,8 +112,10 @@ def test_nothing_is_loaded_from_elsewhere(site, pages):
 def test_the_walk_sees_what_it_should(tmp_path):
     "A page with every fault, so that the tests above cannot pass by being blind."
     path = tmp_path/'bad.html'
-    path.write_text('<p id="here"><a href="gone.html#x">a</a><img src="https://x.org/i.png"><script src="//cdn.org/a.js"></script>'
-                    '<link rel="stylesheet" href="https://x.org/a.css"><style>@import "https://x.org/b.css"; a {b: url(//x.org/f.woff)}</style>'
+    path.write_text('<p id="here"><a href="gone.html#x">a</a><img src="https://x.org/i.png"><script '
+        'src="//cdn.org/a.js"></script>'
+                    '<link rel="stylesheet" href="https://x.org/a.css"><style>@import "https://x.org/b.css"; a {b: '
+                    'url(//x.org/f.woff)}</style>'
                     '<script>import("https://x.org/m.js")</script><p style="background: url(https://x.org/p.png)">text')
     page = Page(path)
     assert page.links == ['gone.html#x'] and page.ids == ['here'] and page.text == ['a', 'text']
@@ -117,19 +127,22 @@ def test_pages_show_what_readers_want(site, pages):
     "No line of nbdev, no hidden cell, no formula left as it was typed."
     for p in (p for p in SOURCES if p.suffix == '.ipynb'):
         text = ''.join(pages[site/p.relative_to(NBS).with_suffix('.html')].text)
-        for sign in ('#|', 'nbdev_export()', 'default_exp', '$$', '\\frac', '\\sum'): assert sign not in text, f'{p.name} shows {sign}'
-    losses = (site/'22_losses.html').read_text(encoding='utf-8')
-    formulas = sum(''.join(c['source']).count('$$') for c in notebook(NBS/'22_losses.ipynb') if c['cell_type'] == 'markdown')//2
-    assert losses.count('<div class="math">') == formulas > 0 and losses.count('<svg xmlns="http://www.w3.org/2000/svg" role="img"') > formulas
+        for sign in ('#|', 'nbdev_export()', 'default_exp', '$$', '\\frac', '\\sum'):
+            assert sign not in text, f'{p.name} shows {sign}'
+    losses = (site/'4_model'/'3_losses.html').read_text(encoding='utf-8')
+    formulas = sum(''.join(c['source']).count('$$') for c in notebook(NBS/'4_model'/'3_losses.ipynb')
+        if c['cell_type'] == 'markdown')//2
+    assert losses.count('<div class="math">') == formulas > 0
+    assert losses.count('<svg xmlns="http://www.w3.org/2000/svg" role="img"') > formulas
 
 
 def test_api_page_has_every_exported_name(site, pages):
     "Names of `__all__`, read by importing the modules, which the page itself is made without."
     from importlib import import_module
     ids, short = set(pages[site/'api.html'].ids), []
-    for path in sorted((ROOT/'tamers').glob('[!_]*.py')):
-        module = import_module(f'tamers.{path.stem}')
-        short += [f'{path.stem}.{name}' for name in module.__all__ if f'tamers.{path.stem}.{name}' not in ids]
+    for path in sorted((ROOT/'tamers').rglob('[!_]*.py')):
+        name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+        short += [f'{name}.{x}' for x in import_module(name).__all__ if f'{name}.{x}' not in ids]
     assert not short
     text = re.sub(r'\s+', ' ', ' '.join(pages[site/'api.html'].text))
     assert 'logarithm of the inverse temperature' in text, 'comments of parameters'
@@ -163,24 +176,28 @@ def shell(path): return re.findall(r'^```sh\n(.*?)^```', prose(path), re.M | re.
 @pytest.mark.parametrize('path', SOURCES, ids=lambda p: p.stem)
 def test_commands_and_flags_exist(path):
     "Each command in a block of shell code parses, and each flag in prose belongs to a command."
-    known = {flag for cls in (TrainConfig, AnalyzeConfig, PredictConfig, AppConfig) for a in parser(cls, 'x')._actions for flag in a.option_strings}
+    known = {flag for cls in (TrainConfig, AnalyzeConfig, PredictConfig, AppConfig) for a in parser(cls, 'x')._actions
+        for flag in a.option_strings}
     unknown = []
     for line in '\n'.join(shell(path)).splitlines():
         for command, flags in re.findall(r'(tamers-train|tamers-analyze)([^&|;#]*)', line):
             parser(TrainConfig if command == 'tamers-train' else AnalyzeConfig, command).parse_args(flags.split())
     for code in re.findall(r'`([^`\n]+)`', prose(path)):
-        if code.startswith(('--', 'tamers-')): unknown += [f for f in re.findall(r'(?<!\S)--[a-z][\w-]*', code) if f not in known]
+        if code.startswith(('--', 'tamers-')):
+            unknown += [f for f in re.findall(r'(?<!\S)--[a-z][\w-]*', code) if f not in known]
     assert not unknown
 
 
 @pytest.fixture(scope='module')
 def desk(tmp_path_factory):
-    "A folder with what a reader of the how-to pages has: MELD's archive, a folder of recordings, and encoders in the cache of the hub."
+    """A folder with what a reader of the how-to pages has: MELD's archive, a folder of recordings, and encoders in
+    the cache of the hub."""
     home = tmp_path_factory.mktemp('desk')
     tree = make_tree(home/'tree', 'archive')
     raw = home/'MELD.Raw'
     raw.mkdir()
-    for split, inside in dict(train=['train', 'train_splits'], dev=['dev_splits_complete'], test=['output_repeated_splits_test']).items():
+    for split, inside in dict(train=['train', 'train_splits'], dev=['dev_splits_complete'],
+        test=['output_repeated_splits_test']).items():
         with tarfile.open(raw/f'{split}.tar.gz', 'w:gz') as tar:
             for name in inside: tar.add(tree/name, name)
     for table in tree.glob('*.csv'): shutil.copy(table, raw)
@@ -194,8 +211,10 @@ def desk(tmp_path_factory):
         for split, per_class in (('train', 3), ('dev', 2)):
             rows = list(csv.DictReader(open(demo_corpus()/f'{split}_sent_emo.csv', encoding='utf-8', newline='')))
             for row in [r for e in EMOTIONS for r in [r for r in rows if r['Emotion'] == e][:per_class]]:
-                table.writerow([f"clips/{split}/dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.wav", row['Utterance'], row['Emotion'], split])
-    for name, kind in (('MIT/ast-finetuned-audioset-10-10-0.4593', 'audio'), ('gpt2', 'text')):     # small ones stand for those of the hub
+                table.writerow([f"clips/{split}/dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.wav", row['Utterance'],
+                    row['Emotion'], split])
+    # small ones stand for those of the hub
+    for name, kind in (('MIT/ast-finetuned-audioset-10-10-0.4593', 'audio'), ('gpt2', 'text')):
         model, commit = home/'hub'/f"models--{name.replace('/', '--')}", '0'*40
         shutil.copytree(shipped(kind), model/'snapshots'/commit)
         (model/'refs').mkdir()
@@ -206,8 +225,10 @@ def desk(tmp_path_factory):
 @pytest.mark.parametrize('path', [p for p in HOW_TO if shell(p)], ids=lambda p: p.stem)
 def test_shell_code_of_how_to_pages_runs(path, desk):
     "Every block, in order, in one shell, exactly as it stands."
-    env = dict(os.environ, HF_HUB_CACHE=str(desk/'hub'), HF_HUB_OFFLINE='1', PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    done = subprocess.run(['bash', '-euo', 'pipefail', '-c', '\n'.join(shell(path))], cwd=desk, env=env, capture_output=True, text=True)
+    env = dict(os.environ, HF_HUB_CACHE=str(desk/'hub'), HF_HUB_OFFLINE='1',
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    done = subprocess.run(['bash', '-euo', 'pipefail', '-c', '\n'.join(shell(path))], cwd=desk, env=env,
+        capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-1000:]
     assert 'checkpoint:' in done.stdout
     if path.stem == '1-train-on-meld':

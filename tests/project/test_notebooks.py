@@ -22,6 +22,7 @@ def same_environment():
 
 @pytest.mark.parametrize('path', sorted(nbglob(as_path=True)), ids=lambda p: p.relative_to(cfg.nbs_path).as_posix())
 def test_notebook(path, same_environment):
-    passed, _ = run_notebook(path.absolute(), skip_flags=cfg.tst_flags.split(), force_flags=os.environ.get('NB_FLAGS', '').split(),
+    passed, _ = run_notebook(path.absolute(), skip_flags=cfg.tst_flags.split(),
+        force_flags=os.environ.get('NB_FLAGS', '').split(),
                              basepath=cfg.config_path)
     assert passed, f'{path.name} failed; its traceback is on stderr'

@@ -1,4 +1,5 @@
-"The notebooks are the source: the package, the README and the commands must say what they say, and they must be fit to commit."
+"""The notebooks are the source: the package, the README and the commands must say what they say, and they must be
+fit to commit."""
 import ast
 import copy
 import importlib.util
@@ -40,7 +41,8 @@ def exported_by():
     found = {}
     for path in NOTEBOOKS:
         for cell in cells(path):
-            if m := EXPORTS_TO.search(''.join(cell['source'])): found.setdefault(m[1].replace('.', '/') + '.py', []).append(path.relative_to(NBS).as_posix())
+            if m := EXPORTS_TO.search(''.join(cell['source'])):
+                found.setdefault(m[1].replace('.', '/') + '.py', []).append(path.relative_to(NBS).as_posix())
     return found
 
 
@@ -51,8 +53,10 @@ def test_package_is_what_the_notebooks_export(tmp_path):
     copy_of_lib = tmp_path/LIB.name
     copy_of_lib.mkdir()
     shutil.copy(LIB/'__init__.py', copy_of_lib)
-    subprocess.run([sys.executable, '-c', 'from nbdev.doclinks import nbdev_export; nbdev_export()'], cwd=tmp_path, check=True,
-                   env={k: v for k, v in os.environ.items() if k != 'IN_TEST'})   # under IN_TEST the export does nothing
+    subprocess.run([sys.executable, '-c', 'from nbdev.doclinks import nbdev_export; nbdev_export()'], cwd=tmp_path,
+        check=True,
+                   # under IN_TEST the export does nothing
+                   env={k: v for k, v in os.environ.items() if k != 'IN_TEST'})
     read = lambda lib: {p.relative_to(lib).as_posix(): p.read_text(encoding='utf-8') for p in lib.rglob('*.py')}
     want, got = read(copy_of_lib), read(LIB)
     stale = sorted(name for name in want.keys() | got.keys() if want.get(name) != got.get(name))
@@ -86,7 +90,8 @@ def test_no_name_is_defined_twice():
     for path in LIB.rglob('[!_]*.py'):
         for node in ast.parse(path.read_text(encoding='utf-8')).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '__all__':
-                for name in ast.literal_eval(node.value): homes.setdefault(name, []).append(path.relative_to(LIB).as_posix())
+                for name in ast.literal_eval(node.value):
+                    homes.setdefault(name, []).append(path.relative_to(LIB).as_posix())
     assert not {name: found for name, found in homes.items() if len(found) > 1}
 
 
@@ -103,13 +108,16 @@ def test_notebook_is_fit_to_be_read(path):
     faults = []
     for i, cell in enumerate(cells(path)):
         source = ''.join(cell['source'])
-        if m := LOCAL_PATH.search(source): faults.append(f'cell {i} names a path of one machine: {source[m.start():m.start() + 40]!r}')
+        if m := LOCAL_PATH.search(source):
+            faults.append(f'cell {i} names a path of one machine: {source[m.start():m.start() + 40]!r}')
         for out in cell.get('outputs', []):
             if out['output_type'] == 'error': faults.append(f"cell {i} failed: {out['ename']}")
-            if out.get('name') == 'stderr' and not all(line.startswith('error: ') for line in ''.join(out['text']).splitlines()):
+            if out.get('name') == 'stderr' and not all(line.startswith('error: ')
+                for line in ''.join(out['text']).splitlines()):
                 faults.append(f'cell {i} wrote more to stderr than the message of a command')
     for i, text in said(path):
-        if m := LOCAL_PATH.search(text): faults.append(f'the output of cell {i} shows a path of one machine: {text[m.start():m.start() + 40]!r}')
+        if m := LOCAL_PATH.search(text):
+            faults.append(f'the output of cell {i} shows a path of one machine: {text[m.start():m.start() + 40]!r}')
         if re.search(r'\w*Warning\b:?', text): faults.append(f'the output of cell {i} shows a warning')
     assert not faults, '\n'.join(faults)
 
@@ -117,7 +125,8 @@ def test_notebook_is_fit_to_be_read(path):
 @each_notebook
 def test_notebook_opens_with_its_title(path):
     first = ''.join(cells(path)[0]['source'])
-    assert re.match(r'# \S.*\n\n> \S', first), 'the first cell is "# name" and "> one line", which becomes the docstring'
+    assert re.match(r'# \S.*\n\n> \S',
+        first), 'the first cell is "# name" and "> one line", which becomes the docstring'
 
 
 def test_readme_is_made_from_the_index():
@@ -134,7 +143,8 @@ def test_readme_is_made_from_the_index():
 
 
 def test_ci_runs_the_test_line_of_the_readme():
-    test_lines = lambda path: [l.strip() for l in path.read_text(encoding='utf-8').splitlines() if '-m venv' in l and '-m pytest' in l]
+    test_lines = lambda path: [l.strip() for l in path.read_text(encoding='utf-8').splitlines() if '-m venv' in l
+        and '-m pytest' in l]
     ours = test_lines(ROOT/'.ci'/'run')
     assert len(ours) == 1, '.ci/run holds one line that sets up and tests'
     if not (theirs := test_lines(ROOT/'README.md')): pytest.skip('README.md has no line that tests yet')
@@ -153,13 +163,16 @@ WIDEST = 120   # characters of a line of code
 
 @each_notebook
 def test_lines_are_not_wide(path):
-    wide = [f'cell {i}: {len(line)} characters: {line[:60]}' for i, cell in enumerate(cells(path)) if cell['cell_type'] == 'code'
+    wide = [f'cell {i}: {len(line)} characters: {line[:60]}' for i,
+        cell in enumerate(cells(path)) if cell['cell_type'] == 'code'
             for line in ''.join(cell['source']).splitlines() if len(line) > WIDEST]
     assert not wide, '\n'.join(wide)
 
 
-@pytest.mark.parametrize('path', sorted(p for folder in ('tests', 'benchmarks', 'docs', 'tamers') for p in (ROOT/folder).rglob('*.py') if p.name != '_modidx.py'),
+@pytest.mark.parametrize('path', sorted(p for folder in ('tests', 'benchmarks', 'docs', 'tamers')
+    for p in (ROOT/folder).rglob('*.py') if p.name != '_modidx.py'),
                          ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_lines_of_python_are_not_wide(path):
-    wide = [f'line {i}: {len(line)} characters' for i, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1) if len(line) > WIDEST]
+    wide = [f'line {i}: {len(line)} characters' for i,
+        line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1) if len(line) > WIDEST]
     assert not wide, '\n'.join(wide)
