@@ -70,7 +70,8 @@ def test_no_information_is_chance(n):
     m = retrieval_metrics(same, same, chunk=4)
     for k in (1, 5, 10):
         for way in ('audio_to_text', 'text_to_audio'):
-            assert m[f'recall_at_{k}'][way] == pytest.approx(m[f'recall_at_{k}']['chance']) == pytest.approx(min(1, k / n))
+            assert m[f'recall_at_{k}'][way] == pytest.approx(min(1, k / n))
+            assert m[f'recall_at_{k}']['chance'] == min(1, k / n)
     assert m['median_rank']['audio_to_text'] == m['median_rank']['chance'] == (n + 1) / 2
 
 
@@ -149,7 +150,8 @@ def test_class_intervals_equal_the_slow_bootstrap():
     rng, slow = np.random.default_rng(1), []
     for _ in range(400):
         take = (6 * rng.integers(0, 40, 40)[:, None] + np.arange(6)).ravel()
-        found = sk.precision_recall_fscore_support(labels[take], predictions[take], labels=range(7), zero_division=np.nan)
+        found = sk.precision_recall_fscore_support(labels[take], predictions[take], labels=range(7),
+                                                   zero_division=np.nan)
         slow.append(found[:3])
     fast = class_intervals(labels, predictions, groups, n=4000)
     for j, key in enumerate(('precision', 'recall', 'f1')):
