@@ -13,7 +13,7 @@ from .scores import to_numpy
 __all__ = ['TIE', 'check_pairs', 'similarities', 'count_better_and_tied', 'summarise_ranks', 'retrieval_metrics',
            'alignment_uniformity', 'modality_gap', 'precision_at', 'class_retrieval', 'neighbour_agreement']
 
-# %% ../../nbs/5_measure/2_space.ipynb #32ac2c3c
+# %% ../../nbs/5_measure/2_space.ipynb #e8370212
 def check_pairs(
     z_a,            # (N, D) audio embeddings of length 1
     z_t,            # (N, D) text embeddings of length 1; row i belongs to row i of `z_a`
@@ -22,7 +22,8 @@ def check_pairs(
     "Both as float32 tensors on their device; raises `TamersError` when they are not pairs of unit vectors."
     z_a, z_t = (torch.as_tensor(z).detach().float() for z in (z_a, z_t))
     if z_a.ndim != 2 or z_a.shape != z_t.shape:
-        raise TamersError(f'audio embeddings {tuple(z_a.shape)} and text embeddings {tuple(z_t.shape)}: both must be (N, D)')
+        raise TamersError(f'audio embeddings {tuple(z_a.shape)} and text embeddings {tuple(z_t.shape)}: '
+                          'both must be (N, D)')
     if len(z_a) < least: raise TamersError(f'{len(z_a)} pairs of embeddings: at least {least} are needed')
     for name, z in (('audio', z_a), ('text', z_t)):
         if not ((z.norm(dim=1) - 1).abs() < .01).all():
