@@ -11,7 +11,7 @@ from typing import Literal, Optional
 from .core import SPLITS, TamersError
 
 # %% auto #0
-__all__ = ['KIND_NAMES', 'EXAMPLES', 'opt', 'DataOptions', 'EncoderOptions', 'AdaptTextOptions', 'ModelOptions', 'OptimOptions',
+__all__ = ['KIND_NAMES', 'opt', 'DataOptions', 'EncoderOptions', 'AdaptTextOptions', 'ModelOptions', 'OptimOptions',
            'AdaptOptions', 'EvalOptions', 'RunOptions', 'check_kind', 'check_ranges', 'flag_of', 'TrainConfig',
            'AnalyzeConfig', 'parser', 'to_flags']
 
@@ -208,28 +208,17 @@ class AnalyzeConfig(DataOptions):
     report: bool = opt(False, 'write report.html, too: the analysis notebooks run on this checkpoint (needs tamers[report])')
     def __post_init__(self): check_ranges(self)
 
-# %% ../nbs/01_config.ipynb #9a8bbbf4
-EXAMPLES = {
-    'tamers-train': """examples:
-  tamers-train                                          the embedded demo: nothing to download
-  tamers-train --root MELD.Raw                          MELD, with AST and GPT-2 from the hub
-  tamers-train --root my-folder --text-encoder roberta-base --batch-size 256
-  tamers-train --root MELD.Raw --modality text          one modality alone, to compare
-  tamers-train --load-checkpoint checkpoints/<run>/last.pt --epochs 60   go on""",
-    'tamers-analyze': """examples:
-  tamers-analyze                                        the newest run, on its test split
-  tamers-analyze --checkpoint checkpoints/<run> --split dev
-  tamers-analyze --checkpoint best.pt --root other-corpus --out results
-  tamers-analyze --report                               and one HTML page to look at and listen to"""}
-
 # %% ../nbs/01_config.ipynb #d4a3f560
 def parser(
     cls: type,       # a dataclass of `opt` fields
     prog: str,       # name of the command
+    usage: str = '[flags]',
+    epilog: str | None = None,   # such as examples, shown below the flags as it stands
 ) -> argparse.ArgumentParser:
     "One flag per field of `cls`, in groups; flags that are not given are absent from the result."
-    p = argparse.ArgumentParser(prog=prog, usage=f'{prog} [flags]', description=cls.__doc__, epilog=EXAMPLES.get(prog), allow_abbrev=False,
-        argument_default=argparse.SUPPRESS, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(prog=prog, usage=f'{prog} {usage}', description=cls.__doc__, epilog=epilog,
+                                allow_abbrev=False, argument_default=argparse.SUPPRESS,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
     hints, groups = typing.get_type_hints(cls), {}
     for f in fields(cls):
         owner = next(c for c in cls.__mro__ if f.name in c.__dict__.get('__annotations__', {}))

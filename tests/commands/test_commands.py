@@ -1,5 +1,5 @@
 "The commands as a user meets them: what they print, what they write, and how they refuse bad input."
-import csv, json, shutil, subprocess, sys
+import csv, json, shlex, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np
 import pytest
@@ -8,9 +8,11 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, precision_recall_fscore_support
 import tamers
 from tamers import commands
+from tamers.core import EMOTIONS
+from tamers.evaluation.analyze import analyze
 from tamers.model.checkpoint import load_checkpoint
 from tamers.runs import shipped_checkpoint
-from tamers.core import EMOTIONS
+from tamers.training.run import train
 
 COLUMNS = ['audio', 'text', 'label', 'split']
 
@@ -39,8 +41,9 @@ def corpus(tmp_path_factory):
 
 def flags(corpus, run=None):
     "The flags every run here shares."
-    here = ['--root', str(corpus), '--store-path', str(corpus/'store'), '--device', 'cpu', '--num-workers', '0', '--audio-encoder', 'mini', '--text-encoder', 'mini']
-    return here + ['--epochs', '2', '--batch-size', '14'] + (['--save-path', str(run)] if run else [])
+    here = ['--root', str(corpus), '--store-path', str(corpus/'store'), '--device', 'cpu', '--num-workers', '0']
+    encoders = ['--audio-encoder', 'mini', '--text-encoder', 'mini']
+    return here + encoders + ['--epochs', '2', '--batch-size', '14'] + (['--save-path', str(run)] if run else [])
 
 
 @pytest.fixture(scope='module')
@@ -65,7 +68,8 @@ def refused(capsys, main, argv, *words):
 def test_train_prints_dev_metrics_and_the_next_command(corpus, capsys):
     commands.tamers_train(flags(corpus, corpus/'printed'))
     out = capsys.readouterr().out
-    for words in ('rows', 'dev loss', 'weighted F1', 'UAR', 'Best on dev', f"tamers-analyze --checkpoint {corpus/'printed'/'best.pt'}"): assert words in out
+    following = f"tamers-analyze --checkpoint {corpus/'printed'/'best.pt'}"
+    for words in ('rows', 'dev loss', 'weighted F1', 'UAR', 'Best on dev', following): assert words in out
 
 
 def test_checkpoint_holds_what_it_takes(run):
@@ -73,7 +77,7 @@ def test_checkpoint_holds_what_it_takes(run):
     assert data['classes'] == list(EMOTIONS) and data['config']['batch_size'] == 14
     for kind in ('audio', 'text'):
         e = data['encoders'][kind]
-        assert e['name'] == 'mini' and e['spec']['identity'].startswith('demo:') and e['spec']['pooling']
+        assert e['name'] == 'mini' and e['spec']['identity'].startswith('sha256:') and e['spec']['pooling']
     assert {'accuracy', 'weighted_f1', 'uar', 'loss'} <= set(data['metrics'])
 
 
@@ -91,7 +95,8 @@ def test_analyze_writes_scikit_learns_numbers(corpus, run, capsys):
     assert m['uar'] == pytest.approx(balanced_accuracy_score(y, p))
     assert m['calibration']['nll'] == pytest.approx(log_loss(y, probs, labels=list(EMOTIONS)), abs=1e-4)
     want = precision_recall_fscore_support(y, p, labels=list(EMOTIONS), zero_division=0)
-    for i, e in enumerate(EMOTIONS): assert [m['per_class'][e][k] for k in ('precision', 'recall', 'f1', 'support')] == pytest.approx([w[i] for w in want])
+    for e, row in zip(EMOTIONS, zip(*want)):
+        assert [m['per_class'][e][k] for k in ('precision', 'recall', 'f1', 'support')] == pytest.approx(row)
     assert m['confusion']['classes'] == list(EMOTIONS) and np.sum(m['confusion']['counts']) == 14
     for k in (1, 5, 10): assert set(m[f'recall_at_{k}']) >= {'audio_to_text', 'text_to_audio'}
     assert [EMOTIONS[i] for i in probs.argmax(1)] == p and probs.sum(1) == pytest.approx(1, abs=1e-4)
@@ -128,15 +133,31 @@ def test_one_modality(corpus, modality, capsys):
 
 
 def test_functions_of_the_package():
-    assert tamers.train is training.train and tamers.analyze is evaluation.analyze
+    assert tamers.train is train and tamers.analyze is analyze
     assert 'train' in dir(tamers)
     with pytest.raises(AttributeError): tamers.nothing
 
 
 def test_help_of_the_installed_commands():
     for name, word in (('tamers-train', '--root'), ('tamers-analyze', '--checkpoint')):
-        out = subprocess.run([Path(sys.executable).with_name(name), '--help'], capture_output=True, text=True, check=True).stdout
-        assert word in out
+        help = [Path(sys.executable).with_name(name), '--help']
+        assert word in subprocess.run(help, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize('name', commands.EXAMPLES)
+def test_examples_parse(name, monkeypatch, capsys):
+    "Each line of the help that is an example is taken by the parser of its command."
+    parse, parsed = commands.parse, []
+    def parse_and_stop(*args, **kw):
+        parsed.append(parse(*args, **kw))
+        raise SystemExit(0)
+    monkeypatch.setattr(commands, 'parse', parse_and_stop)
+    lines = [line.split('   ')[0] for line in commands.EXAMPLES[name].splitlines() if line.startswith('  tamers-')]
+    for line in lines:
+        with pytest.raises(SystemExit) as e: getattr(commands, name.replace('-', '_'))(shlex.split(line)[1:])
+        assert e.value.code == 0, line
+    assert len(parsed) == len(lines)
+    assert lines or name == 'tamers-app'
 
 
 def test_an_unreadable_clip_of_a_manifest_stops_the_run_after_the_rest_was_encoded(corpus, tmp_path, capsys):
@@ -152,13 +173,14 @@ def test_an_unreadable_clip_of_a_manifest_stops_the_run_after_the_rest_was_encod
 
 
 def bad_rows(folder):
+    dev = ['a.wav', 'hi', 'joy', 'dev']
     return {
         'unknown label': ([['a.wav', 'hi', 'happy', 'train']], ['happy', 'manifest.csv', 'joy']),
         'no dev': ([['a.wav', 'hi', 'joy', 'train']], ['dev']),
-        'no clip': ([['none.wav', 'hi', 'joy', 'train'], ['a.wav', 'hi', 'joy', 'dev']], ['none.wav']),
-        'not audio': ([['text.wav', 'hi', 'joy', 'train'], ['a.wav', 'hi', 'joy', 'dev']], ['text.wav']),
-        'too short': ([['short.wav', 'hi', 'joy', 'train'], ['a.wav', 'hi', 'joy', 'dev']], ['short.wav', '0.0125 s', 'window']),
-        'empty transcript': ([['a.wav', ' ', 'joy', 'train'], ['a.wav', 'hi', 'joy', 'dev']], ['empty transcript']),
+        'no clip': ([['none.wav', 'hi', 'joy', 'train'], dev], ['none.wav']),
+        'not audio': ([['text.wav', 'hi', 'joy', 'train'], dev], ['text.wav']),
+        'too short': ([['short.wav', 'hi', 'joy', 'train'], dev], ['short.wav', '0.0125 s', 'window']),
+        'empty transcript': ([['a.wav', ' ', 'joy', 'train'], dev], ['empty transcript']),
         'unknown split': ([['a.wav', 'hi', 'joy', 'trian']], ['trian', 'train']),
     }
 
@@ -210,59 +232,68 @@ def test_bad_checkpoints_are_refused(corpus, run, tmp_path, capsys):
     before = tree(run)
     for path, words in cases:
         refused(capsys, commands.tamers_analyze, ['--checkpoint', path, '--device', 'cpu'], path.name, *words)
-        refused(capsys, commands.tamers_train, ['--load-checkpoint', path, '--save-path', tmp_path/'new'], path.name, *words)
+        argv = ['--load-checkpoint', path, '--save-path', tmp_path/'new']
+        refused(capsys, commands.tamers_train, argv, path.name, *words)
         assert not (tmp_path/'new').exists()
     assert tree(run) == before, 'nothing was overwritten'
 
 
 def test_a_checkpoint_of_another_modality_or_pooling_is_refused(run, capsys):
-    last = run/'last.pt'
-    refused(capsys, commands.tamers_train, ['--load-checkpoint', last, '--modality', 'audio'], '--modality')
-    refused(capsys, commands.tamers_train, ['--load-checkpoint', last, '--audio-pooling', 'mean'], 'pooling')
-    refused(capsys, commands.tamers_train, ['--load-checkpoint', last, '--fusion-shared-dim', '17'], 'shared_dim: 256 then, 17 now')
+    resume = ['--load-checkpoint', run/'last.pt']
+    refused(capsys, commands.tamers_train, [*resume, '--modality', 'audio'], '--modality')
+    refused(capsys, commands.tamers_train, [*resume, '--audio-pooling', 'mean'], 'pooling')
+    refused(capsys, commands.tamers_train, [*resume, '--fusion-shared-dim', '17'], 'shared_dim: 256 then, 17 now')
 
 
 def test_a_split_that_is_not_there(corpus, run, tmp_path, capsys):
     shutil.copytree(corpus, tmp_path/'c', ignore=shutil.ignore_patterns('run', 'store', 'out'))
     rows = [r for r in csv.reader(open(tmp_path/'c'/'manifest.csv', newline=''))][1:]
     write_manifest(tmp_path/'c', [r for r in rows if r[3] != 'test'])
-    refused(capsys, commands.tamers_analyze, ['--checkpoint', run, '--root', tmp_path/'c', '--device', 'cpu'], 'no usable row in test', 'name another split')
+    argv = ['--checkpoint', run, '--root', tmp_path/'c', '--device', 'cpu']
+    refused(capsys, commands.tamers_analyze, argv, 'no usable row in test', 'name another split')
 
 
 def test_a_test_folder_alone_can_be_evaluated(corpus, run, tmp_path, capsys):
     shutil.copytree(corpus, tmp_path/'mine', ignore=shutil.ignore_patterns('run', 'store', 'out', 'train*', 'dev*'))
     rows = [r for r in csv.reader(open(tmp_path/'mine'/'manifest.csv', newline=''))][1:]
     write_manifest(tmp_path/'mine', [r for r in rows if r[3] == 'test'])
-    commands.tamers_analyze(['--checkpoint', str(run), '--root', str(tmp_path/'mine'), '--device', 'cpu', '--no-figures'])
-    assert json.loads((run/'test-mine'/'metrics.json').read_text())['n'] == 14, 'not in test/, which holds the scores on the run\'s own corpus'
+    where = ['--checkpoint', str(run), '--root', str(tmp_path/'mine')]
+    commands.tamers_analyze([*where, '--device', 'cpu', '--no-figures'])
+    m = json.loads((run/'test-mine'/'metrics.json').read_text())   # test/ holds the scores on the run's own corpus
+    assert m['n'] == 14
 
 
 def test_metrics_log_replaces_nothing(corpus, tmp_path, capsys):
     (tmp_path/'dear.txt').write_text('dear')
-    argv = flags(corpus, tmp_path/'run')
-    refused(capsys, commands.tamers_train, argv + ['--metrics-log', tmp_path/'dear.txt'], '--metrics-log', 'dear.txt', '--overwrite')
+    argv = flags(corpus, tmp_path/'run') + ['--metrics-log', tmp_path/'dear.txt']
+    refused(capsys, commands.tamers_train, argv, '--metrics-log', 'dear.txt', '--overwrite')
     assert (tmp_path/'dear.txt').read_text() == 'dear' and not (tmp_path/'run').exists()
 
 
 def test_resume_takes_new_settings_and_refuses_what_makes_no_sense(corpus, run, tmp_path, capsys):
     shutil.copytree(run, tmp_path/'run', ignore=shutil.ignore_patterns('test*'))
-    last = tmp_path/'run'/'last.pt'
-    refused(capsys, commands.tamers_train, ['--load-checkpoint', last, '--epochs', '2'], 'last.pt', 'has done 2 epochs', '--epochs')
-    refused(capsys, commands.tamers_train, ['--load-checkpoint', tmp_path/'run'/'best.pt', '--epochs', '5'], 'best.pt', 'later', 'last.pt')
-    refused(capsys, commands.tamers_train, ['--load-checkpoint', shipped_checkpoint(), '--save-path', tmp_path/'new'], 'no state to resume')
-    commands.tamers_train(['--load-checkpoint', str(last), '--epochs', '3', '--lr', '0.00001', '--weight-decay', '0.05'])
+    last, best = tmp_path/'run'/'last.pt', tmp_path/'run'/'best.pt'
+    not_resumed = lambda path, *argv: refused(capsys, commands.tamers_train, ['--load-checkpoint', path, *argv])
+    words = not_resumed(last, '--epochs', '2')
+    assert all(w in words for w in ('last.pt', 'has done 2 epochs', '--epochs'))
+    words = not_resumed(best, '--epochs', '5')
+    assert all(w in words for w in ('best.pt', 'later', 'last.pt'))
+    assert 'no state to resume' in not_resumed(shipped_checkpoint(), '--save-path', tmp_path/'new')
+    new = ['--epochs', '3', '--lr', '0.00001', '--weight-decay', '0.05']
+    commands.tamers_train(['--load-checkpoint', str(last), *new])
     row = [json.loads(line) for line in (tmp_path/'run'/'metrics.jsonl').read_text().splitlines()][-1]
     assert (row['epoch'], row['lr'], row['weight_decay']) == (3, 1e-5, 0.05)
 
 
 def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(corpus, tmp_path):
     "SIGTERM in the middle of an epoch; the resumed run ends with the weights of the undisturbed one."
-    import signal, time
+    import signal
     argv = flags(corpus) + ['--batch-size', '4', '--epochs', '60', '--early-stop-patience', '0']
     commands.tamers_train(argv + ['--save-path', str(tmp_path/'whole')])
-    p = subprocess.Popen([Path(sys.executable).with_name('tamers-train'), *argv, '--save-path', tmp_path/'cut'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for line in p.stdout:
-        if line.startswith('epoch   2'): p.send_signal(signal.SIGTERM); break
+    command = [Path(sys.executable).with_name('tamers-train'), *argv, '--save-path', tmp_path/'cut']
+    p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    next(line for line in p.stdout if line.startswith('epoch   2'))
+    p.send_signal(signal.SIGTERM)
     out, err = p.communicate()
     assert p.returncode == 130, err
     assert 'go on with: tamers-train --load-checkpoint' in out

@@ -3,15 +3,16 @@ import csv, json
 from dataclasses import fields
 import pytest
 import torch
-from tamers.encoders import encoder
-from tamers.store.store import Workers
-from tamers.training import loop
-from tamers.model.checkpoint import load_checkpoint
+from tamers.commands import config_from_flags, tamers_train
 from tamers.config import TrainConfig, flag_of
 from tamers.core import EMOTIONS, TamersError
 from tamers.data.demo import demo_corpus
-from tamers.commands import config_from_flags, tamers_train
+from tamers.encoders import encoder
+from tamers.model.checkpoint import load_checkpoint
+from tamers.model.losses import Objective, class_weights
 from tamers.runs import make_accelerator
+from tamers.store.store import Workers
+from tamers.training import loop
 from tamers.training.run import train
 from tamers.training.watch import read_log
 
@@ -29,18 +30,25 @@ def tiny(tmp_path_factory):
             for row in csv.DictReader(open(source/f'{split}_sent_emo.csv', encoding='utf-8', newline='')):
                 if taken[row['Emotion']] == per_class: continue
                 taken[row['Emotion']] += 1
-                name = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
-                w.writerow([f'clips/{split}/{name}.wav', row['Utterance'], row['Emotion'], split, row['Dialogue_ID'], row['Utterance_ID']])
+                dialogue, turn = row['Dialogue_ID'], row['Utterance_ID']
+                clip = f'clips/{split}/dia{dialogue}_utt{turn}.wav'
+                w.writerow([clip, row['Utterance'], row['Emotion'], split, dialogue, turn])
     return folder
 
 
 @pytest.fixture
-def run(tiny, tmp_path, capsys):
+def base(tiny):
+    "The flags that every run here shares."
+    return ['--root', str(tiny), '--store-path', str(tiny/'store'), '--audio-encoder', 'mini', '--text-encoder', 'mini',
+            '--device', 'cpu']
+
+
+@pytest.fixture
+def run(base, tmp_path, capsys):
     "Train with these flags; gives the rows of the log and the last checkpoint."
+    short = ['--num-workers', '0', '--epochs', '2', '--batch-size', '21']
     def go(*flags, name='run'):
-        base = ['--root', str(tiny), '--audio-encoder', 'mini', '--text-encoder', 'mini', '--store-path', str(tiny/'store'), '--device', 'cpu',
-            '--num-workers', '0', '--epochs', '2', '--batch-size', '21', '--save-path', str(tmp_path/name)]
-        train(config_from_flags(base + [str(f) for f in flags]))
+        train(config_from_flags([*base, *short, '--save-path', str(tmp_path/name), *map(str, flags)]))
         capsys.readouterr()
         log = tmp_path/name/'metrics.jsonl'
         return (read_log(log) if log.exists() else []), load_checkpoint(tmp_path/name/'last.pt')
@@ -56,8 +64,12 @@ def test_same_flags_same_numbers(run):
 
 
 def test_epochs(run): assert [r['epoch'] for r in evals(run('--epochs', 3)[0])] == [1, 2, 3]
-def test_batch_size(run): assert run('--batch-size', 42)[0][-1]['step'] == 4 == run('--batch-size', 21, name='b')[0][-1]['step'] / 2
 def test_seed(run): assert not torch.equal(weights(run('--seed', 1)[1]), weights(run('--seed', 2, name='b')[1]))
+
+
+def test_batch_size(run):
+    large, small = (run('--batch-size', n, name=str(n))[0][-1]['step'] for n in (42, 21))
+    assert (large, small) == (4, 8)
 
 
 def test_lr(run):
@@ -67,21 +79,26 @@ def test_lr(run):
 
 
 def test_weight_decay(run):
-    norms = [run('--weight-decay', d, '--max-weight-decay', 50, '--epochs', 4, '--lr', 1e-2, name=str(d))[1].model['audio_projection.weight'].norm() for d in (0, 20)]
-    assert norms[1] < 0.5 * norms[0]
+    def norm(decay):
+        flags = '--weight-decay', decay, '--max-weight-decay', 50, '--epochs', 4, '--lr', 1e-2
+        return run(*flags, name=str(decay))[1].model['audio_projection.weight'].norm()
+    assert norm(20) < 0.5 * norm(0)
 
 
 def test_plateau_flags(run):
     "A tolerance that no loss can meet makes every second evaluation a fall, down to the floor and up to the ceiling."
-    rows = evals(run('--epochs', 7, '--hp-patience', 2, '--hp-tolerance', 100, '--lr', 8e-4, '--lr-decay-factor', 0.5, '--min-lr', 3e-4,
-        '--weight-decay', 0.01, '--wd-growth-factor', 3, '--max-weight-decay', 0.05, '--early-stop-patience', 0)[0])
+    rows = evals(run('--epochs', 7, '--hp-patience', 2, '--hp-tolerance', 100, '--early-stop-patience', 0,
+                     '--lr', 8e-4, '--lr-decay-factor', 0.5, '--min-lr', 3e-4,
+                     '--weight-decay', 0.01, '--wd-growth-factor', 3, '--max-weight-decay', 0.05)[0])
     assert [r['lr'] for r in rows] == pytest.approx([8e-4, 8e-4, 8e-4, 4e-4, 4e-4, 3e-4, 3e-4])
     assert [r['weight_decay'] for r in rows] == pytest.approx([.01, .01, .01, .03, .03, .05, .05])
 
 
 def test_hp_patience_and_tolerance(run):
-    falls = lambda **kw: run('--epochs', 5, '--early-stop-patience', 0, *[x for k, v in kw.items() for x in (flag_of(k), v)], name=str(kw).replace('/', ''))[0][-1]['lr']
-    assert falls(hp_patience=1, hp_tolerance=100) < falls(hp_patience=4, hp_tolerance=100) <= falls(hp_patience=1, hp_tolerance=0)
+    def last_lr(patience, tolerance):
+        flags = '--epochs', 5, '--early-stop-patience', 0, '--hp-patience', patience, '--hp-tolerance', tolerance
+        return run(*flags, name=f'{patience}-{tolerance}')[0][-1]['lr']
+    assert last_lr(1, 100) < last_lr(4, 100) <= last_lr(1, 0)
 
 
 def test_eval_frequency_and_every(run):
@@ -90,24 +107,29 @@ def test_eval_frequency_and_every(run):
 
 
 def test_eval_batches_and_shuffle(run):
-    whole, first, drawn = (run(*f, name=n)[0] for n, f in (('a', ()), ('b', ('--eval-batches', 1)), ('c', ('--eval-batches', 1, '--eval-shuffle'))))
-    assert [evals(r)[-1]['n'] for r in (whole, first, drawn)] == [42, 21, 21]
-    assert evals(first)[0]['train_loss'] == evals(drawn)[0]['train_loss'] and evals(first)[0]['loss'] != evals(drawn)[0]['loss']
+    whole = evals(run(name='a')[0])
+    first = evals(run('--eval-batches', 1, name='b')[0])
+    drawn = evals(run('--eval-batches', 1, '--eval-shuffle', name='c')[0])
+    assert [r[-1]['n'] for r in (whole, first, drawn)] == [42, 21, 21]
+    assert first[0]['train_loss'] == drawn[0]['train_loss'] and first[0]['loss'] != drawn[0]['loss']
 
 
 def test_fusion_shape_flags(run):
     c = run('--fusion-shared-dim', 24, '--fusion-hidden-mult', 0.5, '--fusion-classifier-depth', 2)[1]
     assert c.model['audio_projection.weight'].shape[0] == 24
-    assert [tuple(v.shape) for k, v in c.model.items() if k.startswith('classifier') and v.ndim == 2] == [(24, 48), (24, 24), (7, 24)]
+    matrices = [tuple(v.shape) for k, v in c.model.items() if k.startswith('classifier') and v.ndim == 2]
+    assert matrices == [(24, 48), (24, 24), (7, 24)]
 
 
 def test_fusion_dropout(run):
-    assert evals(run('--fusion-dropout', 0.0)[0])[0]['train_loss'] != evals(run('--fusion-dropout', 0.8, name='b')[0])[0]['train_loss']
+    none, much = (evals(run('--fusion-dropout', p, name=str(p))[0])[0]['train_loss'] for p in (0.0, 0.8))
+    assert none != much
 
 
 def test_grad_accum_steps_keeps_the_batch(run):
     "Two parts of 21 and one batch of 42 are the same step (dropout off, since the masks differ)."
-    a, b = run('--batch-size', 21, '--grad-accum-steps', 2, '--fusion-dropout', 0), run('--batch-size', 42, '--fusion-dropout', 0, name='b')
+    a = run('--batch-size', 21, '--grad-accum-steps', 2, '--fusion-dropout', 0)
+    b = run('--batch-size', 42, '--fusion-dropout', 0, name='b')
     assert a[0][-1]['step'] == b[0][-1]['step'] == 4
     assert torch.allclose(weights(a[1]), weights(b[1]), atol=1e-4)
 
@@ -116,7 +138,8 @@ def test_max_grad_norm(run, monkeypatch):
     norms = []
     step = torch.optim.AdamW.step
     def watch(self, *a, **kw):
-        norms.append(torch.cat([p.grad.flatten() for g in self.param_groups for p in g['params'] if p.grad is not None]).norm().item())
+        grads = [p.grad.flatten() for g in self.param_groups for p in g['params'] if p.grad is not None]
+        norms.append(torch.cat(grads).norm().item())
         return step(self, *a, **kw)
     monkeypatch.setattr(torch.optim.AdamW, 'step', watch)
     run('--max-grad-norm', 0.01)
@@ -126,9 +149,9 @@ def test_max_grad_norm(run, monkeypatch):
     assert clipped < 0.0101 < min(norms)
 
 
-def test_class_weight_gamma(tiny, run):
-    assert evals(run('--class-weight-gamma', 0)[0])[0]['loss'] == evals(run('--class-weight-gamma', 1, name='b')[0])[0]['loss'], 'even classes: weights are 1'
-    from tamers.model.losses import class_weights
+def test_class_weight_gamma(run):
+    losses = {gamma: evals(run('--class-weight-gamma', gamma, name=str(gamma))[0])[0]['loss'] for gamma in (0, 1)}
+    assert losses[0] == losses[1], 'even classes: weights are 1'
     assert class_weights(torch.tensor([1, 4]), 1.).tolist() == pytest.approx([1.6, 0.4])
 
 
@@ -140,8 +163,8 @@ def test_train_sampler_and_period(run, monkeypatch):
 
 
 def test_samplers_differ(run):
-    losses = {s: evals(run('--train-sampler', s, name=s)[0])[0]['train_loss'] for s in ('shuffle', 'weighted', 'interleaved')}
-    assert len(set(losses.values())) == 3
+    samplers = ('shuffle', 'weighted', 'interleaved')
+    assert len({evals(run('--train-sampler', s, name=s)[0])[0]['train_loss'] for s in samplers}) == 3
 
 
 def test_log_eval_per_class(run):
@@ -171,34 +194,40 @@ def test_best_metric(run):
 def test_contrastive_weight(run):
     on, off = (evals(run('--contrastive-weight', w, name=str(w))[0])[0] for w in (1, 0))
     assert on['contrastive'] > 0 and off['contrastive'] == 0
-    assert on['loss'] == pytest.approx(on['contrastive'] + on['classification']) and off['loss'] == pytest.approx(off['classification'])
+    assert on['loss'] == pytest.approx(on['contrastive'] + on['classification'])
+    assert off['loss'] == pytest.approx(off['classification'])
 
 
 def test_contrastive(run):
-    first = {k: evals(run('--contrastive', k, name=k)[0])[0]['contrastive'] for k in ('infonce', 'duplicates', 'supervised', 'sigmoid')}
+    kinds = ('infonce', 'duplicates', 'supervised', 'sigmoid')
+    first = {k: evals(run('--contrastive', k, name=k)[0])[0]['contrastive'] for k in kinds}
     assert len({round(v, 6) for k, v in first.items() if k != 'duplicates'}) == 3 and first['sigmoid'] > 5
     assert 'logit_bias' in run('--contrastive', 'sigmoid', name='b')[1].model
 
 
 def test_classification_and_its_parameters(run):
     start = lambda *f: evals(run(*f, '--fusion-dropout', 0, name='-'.join(map(str, f)).replace('/', ''))[0])[0]
-    plain, focal, hard, smooth = (start('--classification', c, *f) for c, f in (('ce', ()), ('focal', ()), ('focal', ('--focal-gamma', 5)), ('ce', ('--label-smoothing', 0.3))))
+    plain, focal = start('--classification', 'ce'), start('--classification', 'focal')
+    hard = start('--classification', 'focal', '--focal-gamma', 5)
+    smooth = start('--classification', 'ce', '--label-smoothing', 0.3)
     assert hard['classification'] < focal['classification'] < plain['classification']
     assert smooth['classification'] != plain['classification'] and smooth['accuracy'] <= 1
 
 
 def test_adjust_tau(tiny, run):
-    "Classes are even here, so what is added to the scores is the same for all and changes nothing; a rare class would have it otherwise."
-    even = [evals(run('--classification', 'adjusted', '--adjust-tau', t, name=str(t))[0])[0]['classification'] for t in (0, 2)]
-    assert even[0] == pytest.approx(even[1], abs=1e-4)
-    from tamers.model.losses import Objective
-    prior = lambda tau: Objective(classification='adjusted', adjust_tau=tau, counts=torch.tensor([1, 3])).kind['log_prior']
+    "Classes are even here: the same is added to all scores, which changes nothing. Rare classes get less."
+    adjusted = lambda tau: run('--classification', 'adjusted', '--adjust-tau', tau, name=str(tau))[0]
+    none, twice = (evals(adjusted(tau))[0]['classification'] for tau in (0, 2))
+    assert none == pytest.approx(twice, abs=1e-4)
+    rare = dict(classification='adjusted', counts=torch.tensor([1, 3]))
+    prior = lambda tau: Objective(**rare, adjust_tau=tau).kind['log_prior']
     assert prior(1.).exp().tolist() == pytest.approx([0.25, 0.75]) and torch.allclose(prior(2.), 2*prior(1.))
 
 
 def test_fusion(run):
     c = run('--fusion', 'gated', '--fusion-shared-dim', 24)[1]
-    assert c.model_args['fusion'] == 'gated' and c.model['gate.weigh.1.weight'].shape == (24, 48) and c.model['classifier.0.weight'].shape == (24,)
+    assert c.model_args['fusion'] == 'gated'
+    assert c.model['gate.weigh.1.weight'].shape == (24, 48) and c.model['classifier.0.weight'].shape == (24,)
 
 
 @pytest.mark.parametrize('flag, value', [('--modality-dropout', 0.5), ('--mixup', 0.4)])
@@ -211,8 +240,10 @@ def test_modality_dropout_and_mixup(run, flag, value):
 def test_weight_averaging(run):
     "Training goes on as if there were no average; dev and the checkpoint have it."
     off, on = run(), run('--weight-averaging', 0.5, name='b')
-    assert [r['train_loss'] for r in evals(on[0])] == [r['train_loss'] for r in evals(off[0])] and on[0][-1]['loss'] != off[0][-1]['loss']
-    assert torch.equal(torch.cat([v.flatten() for v in on[1].trainer['weights'].values()]), weights(off[1])) and not torch.equal(weights(on[1]), weights(off[1]))
+    assert [r['train_loss'] for r in evals(on[0])] == [r['train_loss'] for r in evals(off[0])]
+    assert on[0][-1]['loss'] != off[0][-1]['loss']
+    trained = torch.cat([v.flatten() for v in on[1].trainer['weights'].values()])
+    assert torch.equal(trained, weights(off[1])) and not torch.equal(weights(on[1]), weights(off[1]))
     assert on[1].trainer['averaged'] == 8
 
 
@@ -229,10 +260,9 @@ def test_save_path_overwrite_and_metrics_log(run, tmp_path):
     assert len(evals(read_log(tmp_path/'elsewhere.jsonl'))) == 2
 
 
-def test_default_save_path_is_new(run, tiny, tmp_path, monkeypatch, capsys):
+def test_default_save_path_is_new(base, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for _ in range(2):
-        train(config_from_flags(['--root', str(tiny), '--audio-encoder', 'mini', '--text-encoder', 'mini', '--store-path', str(tiny/'store'), '--epochs', '1', '--device', 'cpu']))
+    for _ in range(2): train(config_from_flags([*base, '--epochs', '1']))
     assert len(list((tmp_path/'checkpoints').glob('*/best.pt'))) == 2
 
 
@@ -278,10 +308,23 @@ def test_amp(monkeypatch):
 
 
 @pytest.mark.parametrize('flag, value, words', [
-    ('--batch-size', '0', 'at least 2'), ('--epochs', '0', 'at least 1'), ('--lr', '-1', 'above 0'), ('--fusion-dropout', '1', 'below 1'),
-    ('--lr-decay-factor', '1.5', 'at most 1'), ('--wd-growth-factor', '0.5', 'at least 1'), ('--num-workers', '-1', 'at least 0'), ('--grad-accum-steps', '0', 'at least 1'),
-    ('--min-lr', '1', 'at most --lr'), ('--max-weight-decay', '0.001', 'at least --weight-decay'), ('--device', 'cuda:7', 'no such device'), ('--interleave-period', '0', 'at least 1'),
-    ('--weight-averaging', '1', 'below 1'), ('--mixup', '-1', 'at least 0'), ('--modality-dropout', '1.5', 'at most 1'), ('--label-smoothing', '1', 'below 1')])
+    ('--batch-size', '0', 'at least 2'),
+    ('--epochs', '0', 'at least 1'),
+    ('--lr', '-1', 'above 0'),
+    ('--fusion-dropout', '1', 'below 1'),
+    ('--lr-decay-factor', '1.5', 'at most 1'),
+    ('--wd-growth-factor', '0.5', 'at least 1'),
+    ('--num-workers', '-1', 'at least 0'),
+    ('--grad-accum-steps', '0', 'at least 1'),
+    ('--min-lr', '1', 'at most --lr'),
+    ('--max-weight-decay', '0.001', 'at least --weight-decay'),
+    ('--device', 'cuda:7', 'no such device'),
+    ('--interleave-period', '0', 'at least 1'),
+    ('--weight-averaging', '1', 'below 1'),
+    ('--mixup', '-1', 'at least 0'),
+    ('--modality-dropout', '1.5', 'at most 1'),
+    ('--label-smoothing', '1', 'below 1'),
+])
 def test_bad_values_are_refused(flag, value, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as e: tamers_train([flag, value])

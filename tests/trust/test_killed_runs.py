@@ -1,9 +1,14 @@
-"A run that is killed, or whose disk is full, ends as if nothing had been: `faults.py` does it, and this asks how it went. With --slow as often as `nbs/trust.ipynb` shows."
+"""A run that is killed, or whose disk is full, ends as if nothing had been.
+
+`harness.faults` kills runs and fills disks, and this asks how it went,
+with --slow as often as `nbs/trust.ipynb` shows.
+"""
 import sys
 import pytest
 from tests.harness.faults import figures
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='forks of a process that has imported torch, and limits on a process, are for Linux')
+LINUX = sys.platform.startswith('linux')
+pytestmark = pytest.mark.skipif(not LINUX, reason='forks of a process with torch, and its limits, are for Linux')
 
 
 def unharmed(found):

@@ -1,12 +1,17 @@
-"A long life of one process: epochs from the store and evaluations leave no memory and no open file behind. With --slow as long as `nbs/trust.ipynb` shows."
+"""A long life of one process: epochs from the store and evaluations leave no memory and no open file behind.
+
+With --slow it is as long as `nbs/trust.ipynb` shows.
+"""
 import sys
 import pytest
 from tests.harness.faults import figures, growth
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='memory and open files are read from /proc')
+LINUX = sys.platform.startswith('linux')
+pytestmark = pytest.mark.skipif(not LINUX, reason='memory and open files are read from /proc')
+LONG = pytest.param(300, 20, 0.02, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize('epochs, evaluations, allowed', [(30, 4, 0.08), pytest.param(300, 20, 0.02, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('epochs, evaluations, allowed', [(30, 4, 0.08), LONG])
 def test_memory_and_files_stay(epochs, evaluations, allowed):
     found = figures('soak', epochs, evaluations, *['--draw'] * (evaluations == 20))
     for part, n in dict(epochs=epochs, evaluations=evaluations).items():
