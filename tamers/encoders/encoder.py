@@ -25,8 +25,8 @@ def _choose_pooling(label, pooling, choices):
     "The pooling, or the default for None; `TamersError` for one that does not fit the encoder."
     if pooling is None: return choices[0]
     if pooling in choices: return pooling
-    hint = did_you_mean(pooling, choices)
-    raise TamersError(f"{label}: has no pooling {pooling!r}; it has {', '.join(choices)}.{hint}")
+    raise TamersError(f"{label}: has no pooling {pooling!r}; it has {', '.join(choices)}."
+                      + did_you_mean(pooling, choices))
 
 # %% ../../nbs/2_encoders/6_encoder.ipynb #546c079e
 def _choose_layer(label, layer, pooling, last):
@@ -166,11 +166,10 @@ def make_encoders(
     amp: bool = True,                # the fastest precision that suits device and encoder
 ) -> dict:                           # `audio` and `text`, without the modality that is not used
     "The frozen encoders of a run."
-    own = dict(buckets=buckets), dict(context_turns=context_turns, context_speakers=context_speakers)
     made, dtype = {}, None if amp else torch.float32
-    each = zip(('audio', 'text'), (audio, text), revisions, poolings, layers, own)
-    for kind, name, revision, pooling, layer, more in each:
+    for kind, name, revision, pooling, layer in zip(('audio', 'text'), (audio, text), revisions, poolings, layers):
         if name is None: continue
-        made[kind] = Encoder(kind, name, revision=revision, pooling=pooling, layer=layer,
-                             device=device, dtype=dtype, **more)
+        made[kind] = Encoder(kind, name, revision=revision, pooling=pooling, layer=layer, device=device, dtype=dtype,
+                             buckets=buckets and kind == 'audio', context_turns=context_turns,
+                             context_speakers=context_speakers)
     return made

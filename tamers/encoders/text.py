@@ -121,20 +121,14 @@ def make_turns(
 # %% ../../nbs/2_encoders/3_text.ipynb #2746d09b
 def check_dialogues(root: Path, split: str, rows: list[Utterance], turns: int, speakers: bool) -> None:
     "Raise `TamersError` if `turns` earlier turns cannot be found, or no speaker is known."
-    if turns: _check_order(root, split, rows, f'--context-turns {turns}')
+    def refuse(flag, needs, has, cure):
+        raise TamersError(f'{root}: {flag} needs {needs}; {split} has {has}; {cure}, or leave the flag out')
+    if turns:
+        flag, places = f'--context-turns {turns}', Counter((u.dialogue, u.turn) for u in rows)
+        if lost := [u.id for u in rows if u.dialogue is None or u.turn is None]:
+            refuse(flag, 'the dialogue and the turn of every row',
+                   f'{len(lost)} of {len(rows)} rows without ({some(lost, 4)})', 'fill the columns dialogue and turn')
+        if twice := [f'dialogue {dialogue}, turn {turn}' for (dialogue, turn), n in places.items() if n > 1]:
+            refuse(flag, 'one row for each turn', f'more for {some(twice, 4)}', 'number the turns')
     if speakers and not any(u.speaker for u in rows):
-        raise TamersError(f'{root}: --context-speakers needs the names of the speakers; {split} has none; '
-                          'fill the column speaker, or leave the flag out')
-
-def _check_order(root, split, rows, flag):
-    "Raise `TamersError` unless every row has a place of its own in a dialogue."
-    lost = [u.id for u in rows if u.dialogue is None or u.turn is None]
-    if lost:
-        raise TamersError(f'{root}: {flag} needs the dialogue and the turn of every row; {split} has {len(lost)} of '
-                          f'{len(rows)} rows without ({some(lost, 4)}); fill the columns dialogue and turn, '
-                          'or leave the flag out')
-    places = Counter((u.dialogue, u.turn) for u in rows)
-    twice = [f'dialogue {dialogue}, turn {turn}' for (dialogue, turn), n in places.items() if n > 1]
-    if twice:
-        raise TamersError(f'{root}: {flag} needs one row for each turn; {split} has more for {some(twice, 4)}; '
-                          'number the turns, or leave the flag out')
+        refuse('--context-speakers', 'the names of the speakers', 'none', 'fill the column speaker')

@@ -122,7 +122,8 @@ def _with_names(data: dict) -> dict:
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #452279ee
 RELIED_ON = dict(config=('root', 'amp', 'batch_size', 'contrastive_weight', 'class_weight_gamma'),
-                 trainer=('optimizer', 'plateau', 'best', 'epoch', 'batch', 'step'))
+                 trainer=('optimizer', 'plateau', 'best', 'epoch', 'batch', 'step'),
+                 encoders=('spec', 'name', 'revision'))
 
 def _faults(data: dict) -> list[str]:
     "What the parts of a checkpoint lack, and what is wrong with them; an absent trainer state is no fault."
@@ -133,18 +134,14 @@ def _faults(data: dict) -> list[str]:
         return [f'temperature {t!s:.40}: must be a number above 0']
     for k, hint in typing.get_type_hints(TrainConfig).items():
         if k in data['config']: check_kind(flag_of(k), data['config'][k], hint)
-    return [f'{k} is missing' for k in _missing(data)] or _model_faults(data['model_args'], data['model'])
-
-def _missing(data: dict) -> list[str]:
-    "The names that the parts of a checkpoint lack."
-    missing = [] if data['encoders'] else ['encoders.audio or encoders.text']
-    for part, keys in RELIED_ON.items():
-        if part == 'config' or data.get(part): missing += [f'{part}.{k}' for k in keys if k not in data[part]]
-    for kind, e in data['encoders'].items():
-        missing += [f'encoders.{kind}.{k}' for k in ('name', 'revision') if k not in e]
-        if not isinstance(e.get('spec'), dict): missing.append(f'encoders.{kind}.spec')
-        json.dumps(e.get('spec'))   # plain values alone: others raise an error
-    return missing
+    if not data['encoders']: return ['encoders.audio or encoders.text is missing']
+    held = {f'encoders.{kind}': e for kind, e in data['encoders'].items()} | dict(config=data['config'])
+    if data.get('trainer'): held['trainer'] = data['trainer']
+    missing = [f'{part}.{k} is missing' for part, has in held.items()
+               for k in RELIED_ON[part.split('.')[0]] if k not in has]
+    if missing: return missing
+    for e in data['encoders'].values(): json.dumps(dict(e['spec']))   # plain values alone: others raise an error
+    return _model_faults(data['model_args'], data['model'])
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #f08b660c
 def _model_faults(args: dict, weights: dict) -> list[str]:

@@ -67,7 +67,7 @@ class SideBySide(nn.Module):
         super().__init__()
         self.width = 2*width
 
-    def forward(self, z_a, z_t): return torch.cat([z_a, z_t], -1)
+    def forward(self, z_a, z_t): return torch.cat([z_a, z_t], -1)   # (B, width) each -> (B, 2*width)
 
 # %% ../../nbs/4_model/2_fusion.ipynb #7e192742
 class Gate(nn.Module):
@@ -78,10 +78,7 @@ class Gate(nn.Module):
         self.width = width
         self.weigh = nn.Sequential(nn.LayerNorm(2*width), Linear(2*width, width), nn.Sigmoid())
 
-    def forward(self,
-        z_a: torch.Tensor, # (B, width)
-        z_t: torch.Tensor, # (B, width)
-    ) -> torch.Tensor:     # (B, width)
+    def forward(self, z_a, z_t): # (B, width) each -> (B, width)
         g = self.weigh(torch.cat([z_a, z_t], -1))
         return g*z_a + (1 - g)*z_t
 
@@ -148,11 +145,7 @@ def _take_in(self: FusionModel, kind, dim, rows, pooling, shared_dim):
     setattr(self, f'{kind}_reduce', make_reduce(pooling, shape))
     setattr(self, f'{kind}_projection', Linear(dim, shared_dim))
 
-def make_joint(
-    fusion: str,
-    poolings: tuple, # of audio and text
-    **widths,        # audio_dim, text_dim and width
-) -> nn.Module:
+def make_joint(fusion: str, poolings: tuple, **widths) -> nn.Module:
     "The module of FUSIONS that joins audio and text; `TamersError` if there is none, or if it needs tokens."
     if fusion not in FUSIONS:
         *most, last = FUSIONS
@@ -172,11 +165,6 @@ def project(self: FusionModel, x, kind):
 
 # %% ../../nbs/4_model/2_fusion.ipynb #ccf32161
 @patch
-def _points(self: FusionModel, z_a, z_t):
-    "The two points in the shared space; in training one of them may be hidden."
-    return hide_one(z_a, z_t, self.modality_dropout) if self.training and self.modality_dropout else (z_a, z_t)
-
-@patch
 def _tokens(self: FusionModel, audio, text):
     "The standardised tokens of both modalities."
     if audio is None or text is None: raise TamersError(f'a model with --fusion {self.place} needs audio and text')
@@ -193,8 +181,9 @@ def forward(self: FusionModel,
     z_t = None if text is None else self.project(text, 'text')
     z_a = torch.zeros_like(z_t) if z_a is None else z_a
     z_t = torch.zeros_like(z_a) if z_t is None else z_t
-    joint = getattr(self, self.place)
-    pair = self._tokens(audio, text) if joint.reads_tokens else self._points(z_a, z_t)
+    joint, pair = getattr(self, self.place), (z_a, z_t)
+    if joint.reads_tokens: pair = self._tokens(audio, text)
+    elif self.training and self.modality_dropout: pair = hide_one(z_a, z_t, self.modality_dropout)
     return FusionOutput(z_a, z_t, self.classifier(joint(*pair)).float())
 
 # %% ../../nbs/4_model/2_fusion.ipynb #d8797df7

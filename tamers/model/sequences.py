@@ -11,7 +11,7 @@ from ..core import TamersError
 from ..encoders.precision import Linear
 
 # %% auto #0
-__all__ = ['AGGREGATE', 'real_rows', 'keep_padding', 'LayerMix', 'AttentivePool', 'CrossAttention', 'make_reduce']
+__all__ = ['real_rows', 'keep_padding', 'LayerMix', 'AttentivePool', 'CrossAttention', 'make_reduce']
 
 # %% ../../nbs/4_model/1_sequences.ipynb #49f460bb
 def real_rows(
@@ -58,36 +58,26 @@ class AttentivePool(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor: # (B, S, D) -> (B, D)
         return torch.einsum('bs,bsd->bd', self.weights(x), x)
 
-# %% ../../nbs/4_model/1_sequences.ipynb #99fadfbb
-AGGREGATE = dict(  # (B, S, D), mask (B, S, 1) -> (B, D)
-    min=lambda x, real: x.masked_fill(~real, math.inf).amin(1),
-    max=lambda x, real: x.masked_fill(~real, -math.inf).amax(1),
-    mean=lambda x, real: (x * real).sum(1) / real.sum(1))
-
 # %% ../../nbs/4_model/1_sequences.ipynb #e8c74f97
 class CrossAttention(nn.Module):
-    "Audio and text tokens attend to each other, then to all, and are aggregated (after MemoCMT: Khan et al., 2025)."
+    "Audio and text tokens attend to each other, then to all; the minimum is read (after MemoCMT: Khan et al., 2025)."
     reads_tokens = True         # rather than points in the shared space, see `fusion`
     def __init__(self, *,
         audio_dim: int,         # D of the audio tokens
         text_dim: int,          # D of the text tokens
         width: int = 256,       # of the attention, a multiple of `heads`
         heads: int = 8,
-        dropout: float = 0.,    # of attention weights, in training
-        aggregate: str = 'min', # min, mean or max over the sequence
     ):
         super().__init__()
         if width % heads:
             raise TamersError(f'a width of {width} cannot be shared by {heads} attention heads; '
                               f'set --fusion-shared-dim to a multiple of {heads}')
-        if aggregate not in AGGREGATE:
-            raise TamersError(f"aggregate {aggregate!r}: must be one of {', '.join(AGGREGATE)}")
-        def attention(): return nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        def attention(): return nn.MultiheadAttention(width, heads, batch_first=True)
         def settle(): return nn.Sequential(Linear(width, width), nn.LayerNorm(width))
         self.audio, self.text = Linear(audio_dim, width), Linear(text_dim, width)
         self.audio_asks, self.text_asks, self.all_ask = attention(), attention(), attention()
         self.audio_settle, self.text_settle, self.all_settle = settle(), settle(), settle()
-        self.width, self.aggregate = width, aggregate
+        self.width = width
 
     def forward(self,
         audio: torch.Tensor, # (B, S_a, audio_dim), zero rows are padding
@@ -99,7 +89,7 @@ class CrossAttention(nn.Module):
         read = self.text_settle(ask(self.text_asks, t, a, real_a))         # (B, S_t, width)
         x, real = torch.cat([read, heard], 1), torch.cat([real_t, real_a], 1)
         x = self.all_settle(ask(self.all_ask, x, x, real))
-        return AGGREGATE[self.aggregate](x.float(), real[..., None])
+        return x.float().masked_fill(~real[..., None], math.inf).amin(1)
 
 # %% ../../nbs/4_model/1_sequences.ipynb #37249a98
 def make_reduce(
