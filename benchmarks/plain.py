@@ -4,7 +4,7 @@ import time
 import soundfile
 import torch
 import torch.nn.functional as F
-from tamers.model.fusion import Dropout, FusionModel
+from tamers.model.fusion import FusionModel
 from tamers.encoders.precision import Linear
 
 BATCH = 16  # utterances the encoders see at once: TAMERS' default, and the loop's
@@ -50,11 +50,11 @@ def losses(out, labels, scale) -> torch.Tensor:
 
 
 def take_torchs_layers(model: torch.nn.Module) -> None:
-    "Give a head torch's own linear layers and dropout, where TAMERS has quicker ones."
+    "Give a head torch's own linear layers, where TAMERS has quicker ones."
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, Linear): setattr(parent, name, torch.nn.Linear(layer.in_features, layer.out_features))
-            if isinstance(layer, Dropout): setattr(parent, name, torch.nn.Dropout(layer.p))
+            if not isinstance(layer, Linear): continue
+            setattr(parent, name, torch.nn.Linear(layer.in_features, layer.out_features))
 
 
 def bare_epochs(data: tuple, batch_size: int, epochs: int, torchs: bool = False) -> float:

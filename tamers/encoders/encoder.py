@@ -10,52 +10,96 @@ import torch
 from fastcore.basics import patch
 from ..core import did_you_mean, remember, TamersError
 from .precision import count_weights, narrow, pick_dtype
-from .sources import find_encoder, load_model, locate, Source
+from .sources import find_encoder, load_model, locate, only_read, Source
+from .text import separator
 
 # %% auto #0
 __all__ = ['FRONT_END', 'AT_ONCE', 'AudioEncoder', 'TextEncoder', 'Encoder', 'make_encoders']
 
 # %% ../../nbs/2_encoders/6_encoder.ipynb #ca3e9437
-FRONT_END = dict(audio='1: channel mean, soxr HQ, 16 kHz, log-mel of audio.py', text='1: right padding, an empty text is one end token')
+FRONT_END = dict(audio='1: channel mean, soxr HQ, 16 kHz, log-mel of audio.py',
+                 text='1: right padding, an empty text is one end token')
+
+# %% ../../nbs/2_encoders/6_encoder.ipynb #47e9b626
+def _choose_pooling(label, pooling, choices):
+    "The pooling, or the default for None; `TamersError` for one that does not fit the encoder."
+    if pooling is None: return choices[0]
+    if pooling in choices: return pooling
+    raise TamersError(f"{label}: has no pooling {pooling!r}; it has {', '.join(choices)}."
+                      + did_you_mean(pooling, choices))
+
+# %% ../../nbs/2_encoders/6_encoder.ipynb #546c079e
+def _choose_layer(label, layer, pooling, last):
+    "The number of the layer that is read, None for the last; `TamersError` if there is no such layer."
+    if layer is None: return None
+    if pooling == 'layers':
+        raise TamersError(f'{label}: pooling layers reads every layer; leave out the layer {layer}, '
+                          'or choose another pooling')
+    if not -last - 1 <= layer <= last:
+        raise TamersError(f'{label}: has no layer {layer}; it has 0 (its input) to {last}, '
+                          f'or -{last + 1} to -1 from the end')
+    layer %= last + 1
+    return None if layer == last else layer
 
 # %% ../../nbs/2_encoders/6_encoder.ipynb #95dcdabd
 def _passport(
     source: Source,
-    identity: str,               # hash of the folder, or name and commit on the hub
+    identity: str,         # hash of the folder, or name and commit on the hub
     device: torch.device,
-    *,
-    kind: str, pooling: str | None, layer: int | None, buckets: bool, context: dict | None, dtype: torch.dtype | None, # as `Encoder` takes them
-) -> dict:                       # `spec`, and `limit`: seconds or tokens
+    asked: dict,           # kind, pooling, layer, buckets, context and dtype, as `Encoder` takes them
+) -> dict:                 # `spec`, and `limit`: seconds or tokens
     "What identifies the embeddings of an encoder; `TamersError` for an option that does not fit it."
     from tamers.encoders.audio import BUCKET
-    from tamers.encoders.text import separator
-    config, family, label = source.config, source.family, source.label
-    buckets = buckets or bool(family.bucket) and getattr(config, 'tamers_buckets', None) is True   # an encoder may have been made for it
-    if buckets and not family.bucket: raise TamersError(f'{label}: --audio-buckets is for AST, which pads every clip to its window; drop the flag')
-    limit, dtype = family.window(source.processor, config), dtype or pick_dtype(device, count_weights(config))
-    own = getattr(config, 'tamers_pooling', None)
-    pooling = _choose_pooling(label, own if pooling is None else pooling, family.poolings)
-    spec = dict(schema=1, kind=kind, family=config.model_type, identity=identity, window=f'{limit:g} s' if kind == 'audio' else f'{limit} tokens',
-        pooling=pooling, front_end=FRONT_END[kind], dtype=str(dtype).removeprefix('torch.') + ('' if dtype == torch.float32 else ' autocast'))
-    layer = _choose_layer(label, layer, pooling, config.num_hidden_layers)
-    options = dict(layer=layer, bucket=f'{BUCKET} frames' if buckets else None, context=context and dict(context, separator=separator(source.processor)))
-    return dict(spec=spec | {k: v for k, v in options.items() if v is not None}, limit=limit)
+    config, family, label, kind = source.config, source.family, source.label, asked['kind']
+    limit, own = family.window(source.processor, config), getattr(config, 'tamers_pooling', None)
+    pooling = _choose_pooling(label, own if asked['pooling'] is None else asked['pooling'], family.poolings)
+    dtype = asked['dtype'] or pick_dtype(device, count_weights(config))
+    spec = dict(schema=1, kind=kind, family=config.model_type, identity=identity,
+                window=f'{limit:g} s' if kind == 'audio' else f'{limit} tokens', pooling=pooling,
+                front_end=FRONT_END[kind],
+                dtype='float32' if dtype == torch.float32 else f"{str(dtype).removeprefix('torch.')} autocast")
+    layer = _choose_layer(label, asked['layer'], pooling, config.num_hidden_layers)
+    if layer is not None: spec['layer'] = layer
+    if _in_buckets(source, asked['buckets']): spec['bucket'] = f'{BUCKET} frames'
+    if asked['context']: spec['context'] = dict(asked['context'], separator=separator(source.processor))
+    return dict(spec=spec, limit=limit)
+
+def _in_buckets(source, asked):
+    "Whether clips are padded to a bucket: because it is asked for, or because the encoder was made for it."
+    if source.family.bucket: return asked or getattr(source.config, 'tamers_buckets', None) is True
+    if asked:
+        raise TamersError(f'{source.label}: --audio-buckets is for AST, which pads every clip to its window; '
+                          'drop the flag')
 
 # %% ../../nbs/2_encoders/6_encoder.ipynb #192e0823
 class Encoder:
-    "A frozen encoder of `kind` audio or text. `dtype=None`: the fastest precision that suits, see `pick_dtype`; `buckets`: see architectures."
-    def __init__(self, kind, name, *, revision=None, pooling=None, layer=None, buckets=False, context_turns=0, context_speakers=False, device='cpu', dtype=torch.float32):
+    "A frozen encoder of speech or text."
+    def __init__(self,
+        kind: str,                      # audio or text
+        name: str,                      # hub name, local folder, or `mini`
+        *,
+        revision: str | None = None,    # branch, tag or commit on the hub
+        pooling: str | None = None,     # None: what suits the encoder
+        layer: int | None = None,       # the hidden layer that is read; None: the last
+        buckets: bool = False,          # AST reads clips padded to a multiple of 64 frames, not to its window
+        context_turns: int = 0,         # earlier turns of the dialogue that a text encoder reads
+        context_speakers: bool = False, # whether each turn begins with the name of its speaker
+        device: str | torch.device = 'cpu',
+        dtype: torch.dtype | None = torch.float32, # None: the fastest precision that suits, see `pick_dtype`
+    ):
         self.kind, self.name, self.device, self._model = kind, str(name), torch.device(device), None
-        self.context = dict(turns=context_turns, speakers=context_speakers) if kind == 'text' and (context_turns or context_speakers) else None
+        has_context = kind == 'text' and (context_turns or context_speakers)
+        self.context = dict(turns=context_turns, speakers=context_speakers) if has_context else None
         self.where, identity = locate(kind, self.name, revision)
         self.revision = self.where.get('revision')  # the commit, for a name on the hub
         asked = dict(kind=kind, pooling=pooling, layer=layer, buckets=buckets, context=self.context, dtype=dtype)
-        depends = (identity, asked, pick_dtype(self.device, 1e9), FRONT_END[kind], version('transformers'))
-        found = remember('encoders', *map(str, depends), find=lambda: _passport(self.source, identity, self.device, **asked))
-        self.spec, limit = found['spec'], found['limit']
+        depends = identity, asked, pick_dtype(self.device, 1e9), FRONT_END[kind], version('transformers')
+        known = remember('encoders', *map(str, depends),
+                         find=lambda: _passport(self.source, identity, self.device, asked))
+        self.spec, limit = known['spec'], known['limit']
         self.max_seconds, self.max_tokens = (limit, None) if kind == 'audio' else (None, limit)
-        self.pooling, self.window, self.layer, self.buckets = self.spec['pooling'], self.spec['window'], self.spec.get('layer'), 'bucket' in self.spec
-        self.dtype = getattr(torch, self.spec['dtype'].split()[0])
+        self.pooling, self.window, self.layer = (self.spec.get(k) for k in ('pooling', 'window', 'layer'))
+        self.buckets, self.dtype = 'bucket' in self.spec, getattr(torch, self.spec['dtype'].split()[0])
 
     @functools.cached_property
     def source(self) -> Source:
@@ -65,7 +109,7 @@ class Encoder:
 # %% ../../nbs/2_encoders/6_encoder.ipynb #1bf14862
 @patch
 def prepare(self: Encoder, items) -> dict:
-    "Clips (arrays at 16 kHz), texts, or with a context tuples of turns, to a dict of CPU tensors, with `truncated` (B,)."
+    "Clips (arrays at 16 kHz), texts or tuples of turns to a dict of CPU tensors, with `truncated` (B,)."
     s = self.source
     batch = s.family.prepare(s.processor, s.config, items)
     return s.family.bucket(s.config, batch) if self.buckets else batch
@@ -88,56 +132,44 @@ def _pieces(
 # %% ../../nbs/2_encoders/6_encoder.ipynb #8bfdfb70
 @patch
 def encode(self: Encoder, batch: dict) -> torch.Tensor:
-    "A prepared batch to embeddings (B, D), for some poolings (B, S, D), float32, on the encoder's device; loads the weights when first called."
+    "A prepared batch to embeddings (B, D), for some poolings (B, S, D), float32, on the encoder's device."
     if self._model is None: self._model = self._load()
     batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+    def embed(piece): return self.source.family.embed(self._model, piece, self.pooling, self.layer).float()
     with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-        return torch.cat([self.source.family.embed(self._model, p, self.pooling, self.layer).float() for p in _pieces(batch, self.device)])
+        return torch.cat([embed(piece) for piece in _pieces(batch, self.device)])
 
 @patch
 def _load(self: Encoder) -> torch.nn.Module:
     "The model with its weights: what is read of it, in the precision of the spec, on its device."
-    from tamers.encoders.audio import only_read
     family = self.source.family
     model = only_read(load_model(self.source), family, self.pooling, self.layer)
     if self.dtype != torch.float32: narrow(model, family.attention, self.dtype, self.device)
     return model.to(self.device)
 
-# %% ../../nbs/2_encoders/6_encoder.ipynb #47e9b626
-def _choose_pooling(label, pooling, choices):
-    "The pooling, or the default for None; `TamersError` for one that does not fit the encoder."
-    if pooling is None or pooling in choices: return pooling or choices[0]
-    raise TamersError(f"{label}: has no pooling {pooling!r}; it has {', '.join(choices)}.{did_you_mean(pooling, choices)}")
-
-# %% ../../nbs/2_encoders/6_encoder.ipynb #546c079e
-def _choose_layer(label, layer, pooling, last):
-    "The number of the layer that is read, None for the last; `TamersError` if there is no such layer."
-    if layer is None: return None
-    if pooling == 'layers': raise TamersError(f'{label}: pooling layers reads every layer; leave out the layer {layer}, or choose another pooling')
-    if not -last - 1 <= layer <= last: raise TamersError(f'{label}: has no layer {layer}; it has 0 (its input) to {last}, or -{last + 1} to -1 from the end')
-    return layer % (last + 1) if layer % (last + 1) < last else None
-
-# %% ../../nbs/2_encoders/6_encoder.ipynb #355a0ea6
-AudioEncoder = functools.partial(Encoder, 'audio')  # (name, *, revision=None, pooling=None, layer=None, buckets=False, device='cpu', dtype=torch.float32)
-TextEncoder = functools.partial(Encoder, 'text')    # the same with context_turns=0, context_speakers=False, and without buckets
+# %% ../../nbs/2_encoders/6_encoder.ipynb #2935a800
+AudioEncoder = functools.partial(Encoder, 'audio')
+TextEncoder = functools.partial(Encoder, 'text')
 
 # %% ../../nbs/2_encoders/6_encoder.ipynb #9e2ef616
 def make_encoders(
-    audio: str | None,          # hub name, local folder, `demo`, or None: this modality is not used
+    audio: str | None,               # hub name, local folder, `mini`, or None: this modality is not used
     text: str | None,
     *,
-    revisions: tuple = (None, None), # of the audio and the text encoder on the hub
+    revisions: tuple = (None, None), # of the audio and the text encoder, as are the next two
     poolings: tuple = (None, None),
-    layers: tuple = (None, None),    # hidden layers that are read; None: the last
-    buckets: bool = False,           # AST reads clips padded to a multiple of 64 frames, not to its window
-    context_turns: int = 0,          # earlier turns of the dialogue that the text encoder reads
-    context_speakers: bool = False,  # whether each turn begins with the name of its speaker
+    layers: tuple = (None, None),
+    buckets: bool = False,           # these three and `device` as in `Encoder`
+    context_turns: int = 0,
+    context_speakers: bool = False,
     device: str = 'cpu',
-    amp: bool = True,           # the fastest precision that suits device and encoder
-) -> dict:                      # `audio` and `text`, without the modality that is not used
+    amp: bool = True,                # the fastest precision that suits device and encoder
+) -> dict:                           # `audio` and `text`, without the modality that is not used
     "The frozen encoders of a run."
-    made = {}
+    made, dtype = {}, None if amp else torch.float32
     for kind, name, revision, pooling, layer in zip(('audio', 'text'), (audio, text), revisions, poolings, layers):
-        if name is not None: made[kind] = Encoder(kind, name, revision=revision, pooling=pooling, layer=layer, buckets=buckets and kind == 'audio', context_turns=context_turns,
-            context_speakers=context_speakers, device=device, dtype=None if amp else torch.float32)
+        if name is None: continue
+        made[kind] = Encoder(kind, name, revision=revision, pooling=pooling, layer=layer, device=device, dtype=dtype,
+                             buckets=buckets and kind == 'audio', context_turns=context_turns,
+                             context_speakers=context_speakers)
     return made

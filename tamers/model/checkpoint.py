@@ -11,11 +11,12 @@ from pickle import UnpicklingError
 import torch
 from ..core import atomic_path, EMOTIONS, TamersError
 from ..config import check_kind, flag_of, TrainConfig
+from ..encoders.encoder import Encoder
 from .fusion import FusionModel
 
 # %% auto #0
-__all__ = ['FORMAT', 'PARTS', 'Checkpoint', 'save_checkpoint', 'load_checkpoint', 'as_checkpoint', 'check_encoders', 'encoder_of',
-           'is_finished', 'check_both']
+__all__ = ['FORMAT', 'RELIED_ON', 'Checkpoint', 'save_checkpoint', 'load_checkpoint', 'as_checkpoint', 'check_encoders',
+           'encoder_of', 'is_finished', 'check_both']
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #559c538e
 FORMAT = 'tamers-1'
@@ -54,7 +55,8 @@ def save_checkpoint(
 def _check_archive(path: Path):
     "Raise an error unless this is an archive as torch.save writes it, with nothing packed and nothing damaged."
     with zipfile.ZipFile(path) as z:
-        if any(i.compress_type != zipfile.ZIP_STORED for i in z.infolist()) or sum(i.file_size for i in z.infolist()) > path.stat().st_size:
+        packed = any(i.compress_type != zipfile.ZIP_STORED for i in z.infolist())
+        if packed or sum(i.file_size for i in z.infolist()) > path.stat().st_size:
             raise ValueError('it would unpack to more than its size')
         if bad := z.testzip(): raise ValueError(f'{bad} does not match its checksum')
 
@@ -62,69 +64,98 @@ def _check_archive(path: Path):
 def load_checkpoint(path: str | Path) -> Checkpoint:
     "Read a checkpoint without running any code of it; `TamersError` says what is wrong with it."
     path = Path(path)
-    if not path.is_file(): raise TamersError(f'{path}: no such checkpoint; name a best.pt or last.pt that tamers-train wrote')
+    if not path.is_file():
+        raise TamersError(f'{path}: no such checkpoint; name a best.pt or last.pt that tamers-train wrote')
     try:
         _check_archive(path)
         data = torch.load(path, map_location='cpu', weights_only=True)
+    except UnpicklingError as e:
+        raise TamersError(f'{path}: refused, it holds Python objects that could run code; '
+                          'a checkpoint of TAMERS holds tensors and plain values only') from e
     except Exception as e:
-        if isinstance(e, UnpicklingError): raise TamersError(f'{path}: refused, it holds Python objects that could run code; a checkpoint of TAMERS holds tensors and plain values only') from e
-        raise TamersError(f"{path}: not a readable checkpoint ({_first_line(e)}); use another copy, or the run's other file (best.pt, last.pt)") from e
+        raise TamersError(f'{path}: not a readable checkpoint ({_first_line(e)}); '
+                          "use another copy, or the run's other file (best.pt, last.pt)") from e
     return as_checkpoint(path, data)
 
-# %% ../../nbs/4_model/4_checkpoint.ipynb #e9d606d7
+def _first_line(e: Exception) -> str: return (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
+
+# %% ../../nbs/4_model/4_checkpoint.ipynb #5d6d6d52
 def as_checkpoint(
     path: str | Path,  # for messages
     data: dict,        # the fields of a `Checkpoint`
 ) -> Checkpoint:
     "The checkpoint that `data` holds; `TamersError` says what is wrong with it."
-    required = [f.name for f in fields(Checkpoint) if f.name not in ('trainer', 'temperature')]
-    if not isinstance(data, dict): raise TamersError(f'{path}: holds a {type(data).__name__}, not a TAMERS checkpoint; name a best.pt or last.pt')
-    missing = [k for k in required if k not in data]
-    if missing: raise TamersError(f"{path}: not a TAMERS checkpoint, missing {', '.join(missing)} (it has {', '.join(map(str, list(data)[:8])) or 'nothing'})")
-    if data['format'] != FORMAT: raise TamersError(f"{path}: layout {data['format']!r}, this version reads {FORMAT!r}; use the TAMERS that wrote it")
-    if (named := data['classes']) != list(EMOTIONS):
-        if isinstance(named, (list, tuple)): named = ', '.join(map(str, named))
-        raise TamersError(f"{path}: trained on the classes {str(named)[:200]}; this version has {', '.join(EMOTIONS)}. Train a new head on these")
+    _check_layout(path, data)
     try:
         data = dict(data, config=_with_names(data))
         faults = _faults(data)
-    except Exception as e: raise TamersError(f'{path}: damaged or of another program ({type(e).__name__}: {_first_line(e)}); use another copy') from e
+    except Exception as e:
+        reason = f'{type(e).__name__}: {_first_line(e)}'
+        raise TamersError(f'{path}: damaged or of another program ({reason}); use another copy') from e
     if faults: raise TamersError(f"{path}: damaged or of another program: {', '.join(faults[:8])}; use another copy")
     return Checkpoint(**{f.name: data[f.name] for f in fields(Checkpoint) if f.name in data})
 
-def _with_names(data: dict) -> dict:
-    "The settings; in files from before every setting named its encoder, the names are those of the encoders themselves."
-    names = {f'{kind}_encoder': e['name'] for kind, e in data['encoders'].items()}
-    return data['config'] | {k: names.get(k, 'mini') for k in ('audio_encoder', 'text_encoder') if k in data['config'] and data['config'][k] is None}
+def _check_layout(path, data):
+    "Raise `TamersError` unless `data` has the fields of a checkpoint, in this layout and with these classes."
+    if not isinstance(data, dict):
+        raise TamersError(f'{path}: holds a {type(data).__name__}, not a TAMERS checkpoint; name a best.pt or last.pt')
+    missing = [f.name for f in fields(Checkpoint) if f.name not in ('trainer', 'temperature', *data)]
+    if missing:
+        has = ', '.join(map(str, list(data)[:8])) or 'nothing'
+        raise TamersError(f"{path}: not a TAMERS checkpoint, missing {', '.join(missing)} (it has {has})")
+    if data['format'] != FORMAT:
+        raise TamersError(f"{path}: layout {data['format']!r}, this version reads {FORMAT!r}; "
+                          'use the TAMERS that wrote it')
+    if (named := data['classes']) != list(EMOTIONS):
+        if isinstance(named, (list, tuple)): named = ', '.join(map(str, named))
+        raise TamersError(f'{path}: trained on the classes {str(named)[:200]}; '
+                          f"this version has {', '.join(EMOTIONS)}. Train a new head on these")
 
-# %% ../../nbs/4_model/4_checkpoint.ipynb #5fe3db3d
-PARTS = dict(config=('root', 'amp', 'batch_size', 'contrastive_weight', 'class_weight_gamma'), trainer=('optimizer', 'plateau', 'best', 'epoch', 'batch', 'step'))
+# %% ../../nbs/4_model/4_checkpoint.ipynb #8f59d8a4
+def _with_names(data: dict) -> dict:
+    "The settings; where an old file does not name an encoder, its name is that of the encoder itself."
+    config = data['config'].copy()
+    for kind in 'audio', 'text':
+        flag = f'{kind}_encoder'
+        if flag in config and config[flag] is None: config[flag] = data['encoders'].get(kind, {}).get('name', 'mini')
+    return config
+
+# %% ../../nbs/4_model/4_checkpoint.ipynb #452279ee
+RELIED_ON = dict(config=('root', 'amp', 'batch_size', 'contrastive_weight', 'class_weight_gamma'),
+                 trainer=('optimizer', 'plateau', 'best', 'epoch', 'batch', 'step'),
+                 encoders=('spec', 'name', 'revision'))
 
 def _faults(data: dict) -> list[str]:
     "What the parts of a checkpoint lack, and what is wrong with them; an absent trainer state is no fault."
-    if wrong := [part for part in ('model', 'model_args', 'encoders', 'config', 'metrics') if not isinstance(data[part], dict)]: return [f'{part} is no dict' for part in wrong]
-    lacks = [f'{part}.{k}' for part, keys in PARTS.items() if part == 'config' or data.get(part) for k in keys if k not in data[part]]
-    lacks += [f'encoders.{kind}.{k}' for kind, e in data['encoders'].items() for k in ('spec', 'name', 'revision') if k not in e]
-    lacks += [f'encoders.{kind}.spec' for kind, e in data['encoders'].items() if not isinstance(e.get('spec'), dict) or not json.dumps(e['spec'])]  # plain values alone
-    if not data['encoders']: lacks.append('encoders.audio or encoders.text')
+    parts = 'model', 'model_args', 'encoders', 'config', 'metrics'
+    if wrong := [f'{part} is no dict' for part in parts if not isinstance(data[part], dict)]: return wrong
     t = data.get('temperature', 1.)
-    if not isinstance(t, (int, float)) or not 0 < t < math.inf: return [f'temperature {t!s:.40}: must be a number above 0']
+    if not isinstance(t, (int, float)) or not 0 < t < math.inf:
+        return [f'temperature {t!s:.40}: must be a number above 0']
     for k, hint in typing.get_type_hints(TrainConfig).items():
         if k in data['config']: check_kind(flag_of(k), data['config'][k], hint)
-    return [f'{k} is missing' for k in lacks] or _model_faults(data['model_args'], data['model'])
+    if not data['encoders']: return ['encoders.audio or encoders.text is missing']
+    held = {f'encoders.{kind}': e for kind, e in data['encoders'].items()} | dict(config=data['config'])
+    if data.get('trainer'): held['trainer'] = data['trainer']
+    missing = [f'{part}.{k} is missing' for part, has in held.items()
+               for k in RELIED_ON[part.split('.')[0]] if k not in has]
+    if missing: return missing
+    for e in data['encoders'].values(): json.dumps(dict(e['spec']))   # plain values alone: others raise an error
+    return _model_faults(data['model_args'], data['model'])
 
+# %% ../../nbs/4_model/4_checkpoint.ipynb #f08b660c
 def _model_faults(args: dict, weights: dict) -> list[str]:
     "Which weights are missing, of another shape than the arguments say, not all there, or no numbers."
-    if args.get('classifier_depth', 1) > len(weights): return [f"model_args ask for {args['classifier_depth']} layers"]
+    if (depth := args.get('classifier_depth', 1)) > len(weights): return [f'model_args ask for {depth} layers']
     try:
         with torch.device('meta'): expected = FusionModel(**args).state_dict()
     except Exception as e: return [f'model_args do not make a model ({_first_line(e)})']
-    faults = [f'model.{k} is missing or of another shape' for k, v in expected.items() if k not in weights or weights[k].shape != v.shape]
-    faults += [f'model.{k} is larger than what is stored of it' for k, v in weights.items() if v.untyped_storage().nbytes() < v.nbytes]
-    return faults or [f'model.{k} holds values that are not finite' for k, v in weights.items() if not v.isfinite().all()]
-
-# %% ../../nbs/4_model/4_checkpoint.ipynb #117e6d2c
-def _first_line(e: Exception) -> str: return (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
+    odd = [k for k, v in expected.items() if k not in weights or weights[k].shape != v.shape]
+    short = [k for k, v in weights.items() if v.untyped_storage().nbytes() < v.nbytes]
+    if odd or short:
+        return ([f'model.{k} is missing or of another shape' for k in odd]
+                + [f'model.{k} is larger than what is stored of it' for k in short])
+    return [f'model.{k} holds values that are not finite' for k, v in weights.items() if not v.isfinite().all()]
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #56639e32
 def check_encoders(
@@ -134,12 +165,13 @@ def check_encoders(
 ) -> None:
     "Raise `TamersError` unless these are the encoders that the head was trained on."
     for kind, spec in specs.items():
-        trained = ckpt.encoders[kind]
-        differ = [k for k in sorted(spec.keys() | trained['spec'].keys()) if spec.get(k) != trained['spec'].get(k) and k != 'dtype']
+        name, trained = ckpt.encoders[kind]['name'], ckpt.encoders[kind]['spec']
+        keys = sorted((spec.keys() | trained.keys()) - {'dtype'})
+        differ = [f'{k}: {trained.get(k)!s:.80} then, {spec.get(k)} now' for k in keys if spec.get(k) != trained.get(k)]
         if differ:
-            changes = '; '.join(f"{k}: {trained['spec'].get(k)!s:.80} then, {spec.get(k)} now" for k in differ)
-            raise TamersError(f"{path}: trained on the {kind} encoder {trained['name']!r}, which is not the one in use ({changes}). "
-                f"Pass --{kind}-encoder and --{kind}-pooling as in training, or train a new head")
+            raise TamersError(f'{path}: trained on the {kind} encoder {name!r}, which is not the one in use '
+                              f"({'; '.join(differ)}). Pass --{kind}-encoder and --{kind}-pooling as in training, "
+                              'or train a new head')
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #3acfbfdd
 def encoder_of(
@@ -147,13 +179,14 @@ def encoder_of(
     kind: str,               # audio or text
     name: str | None = None, # where the encoder is now, if it has moved since training
     device: str = 'cpu',
-):                           # an `Encoder`
+) -> Encoder:
     "The encoder that the head was trained on, to encode something new with."
-    from tamers.encoders.encoder import Encoder
-    known = ckpt.encoders[kind]
-    spec, context = known['spec'], known['spec'].get('context') or dict(turns=0, speakers=False)
-    return Encoder(kind, name or known['name'], revision=known['revision'] if name in (None, known['name']) else None, pooling=spec['pooling'], layer=spec.get('layer'), buckets=spec.get('bucket') is not None,
-        context_turns=context['turns'], context_speakers=context['speakers'], device=device, dtype=None if ckpt.config['amp'] else torch.float32)
+    known, spec = ckpt.encoders[kind], ckpt.encoders[kind]['spec']
+    name, context = name or known['name'], spec.get('context') or dict(turns=0, speakers=False)
+    return Encoder(kind, name, revision=known['revision'] if name == known['name'] else None,
+                   pooling=spec['pooling'], layer=spec.get('layer'), buckets=spec.get('bucket') is not None,
+                   context_turns=context['turns'], context_speakers=context['speakers'],
+                   device=device, dtype=None if ckpt.config['amp'] else torch.float32)
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #30619c04
 def is_finished(ckpt: Checkpoint) -> bool:
@@ -165,4 +198,5 @@ def is_finished(ckpt: Checkpoint) -> bool:
 def check_both(ckpt: Checkpoint) -> None:
     "Raise `TamersError` for a checkpoint of one modality."
     if len(ckpt.encoders) < 2:
-        raise TamersError(f"this checkpoint was trained on {' and '.join(ckpt.encoders)} alone; audio and text share a space only when trained together (--modality both)")
+        raise TamersError(f"this checkpoint was trained on {' and '.join(ckpt.encoders)} alone; "
+                          'audio and text share a space only when trained together (--modality both)')

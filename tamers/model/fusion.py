@@ -14,11 +14,11 @@ from ..encoders.precision import Linear
 from .sequences import CrossAttention, keep_padding, make_reduce, real_rows
 
 # %% auto #0
-__all__ = ['Standardise', 'Dropout', 'classifier', 'Gate', 'hide_one', 'FusionOutput', 'FusionModel']
+__all__ = ['FUSIONS', 'Standardise', 'classifier', 'SideBySide', 'Gate', 'hide_one', 'FusionOutput', 'FusionModel', 'make_joint']
 
 # %% ../../nbs/4_model/2_fusion.ipynb #1eb24450
 class Standardise(nn.Module):
-    "Subtract the training mean and divide by the training deviation, per coordinate; tokens share theirs, padding stays zero."
+    "Subtract the training mean, divide by the training deviation; tokens share theirs, padding stays zero."
     def __init__(self, *shape: int):  # (D,), for layers (L, D)
         super().__init__()
         self.register_buffer('mean', torch.zeros(shape))
@@ -43,20 +43,6 @@ class Standardise(nn.Module):
         z = (x.float() - self.mean) / self.std
         return keep_padding(z, x) if x.ndim > self.mean.ndim + 1 else z
 
-# %% ../../nbs/4_model/2_fusion.ipynb #fc1f0c12
-class Dropout(nn.Module):
-    "Leave units out with probability `p`, to 1/256, while training; several times as fast as torch's on a CPU."
-    def __init__(self, p: float):
-        super().__init__()
-        self.p = round(256 * p) / 256
-
-    def forward(self, x):
-        if not (self.training and self.p): return x
-        if x.device.type != 'cpu': return F.dropout(x, self.p)
-        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-2**63, None)
-        kept = draws.view(torch.uint8)[:x.numel()].view(x.shape) >= 256 * self.p
-        return x * kept.to(x.dtype).div_(1 - self.p)
-
 # %% ../../nbs/4_model/2_fusion.ipynb #3c516e66
 def classifier(
     dim_in: int,        # width of [z_a; z_t]
@@ -69,23 +55,35 @@ def classifier(
     layers, width = [nn.LayerNorm(dim_in)], dim_in
     for _ in range(depth):
         hidden = max(1, round(hidden_mult * dim_in))
-        layers += [Linear(width, hidden), nn.GELU(), Dropout(dropout)]
+        layers += [Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
         width = hidden
     return nn.Sequential(*layers, Linear(width, n_classes))
+
+# %% ../../nbs/4_model/2_fusion.ipynb #9d5cbe31
+class SideBySide(nn.Module):
+    "Both points, one after the other: [z_a; z_t]."
+    reads_tokens = False
+    def __init__(self, *, width: int, **_):
+        super().__init__()
+        self.width = 2*width
+
+    def forward(self, z_a, z_t): return torch.cat([z_a, z_t], -1)   # (B, width) each -> (B, 2*width)
 
 # %% ../../nbs/4_model/2_fusion.ipynb #7e192742
 class Gate(nn.Module):
     "Weigh audio against text in every coordinate (gated multimodal unit: Arevalo et al., 2017)."
-    def __init__(self, shared_dim: int):
+    reads_tokens = False
+    def __init__(self, *, width: int, **_):
         super().__init__()
-        self.weigh = nn.Sequential(nn.LayerNorm(2*shared_dim), Linear(2*shared_dim, shared_dim), nn.Sigmoid())
+        self.width = width
+        self.weigh = nn.Sequential(nn.LayerNorm(2*width), Linear(2*width, width), nn.Sigmoid())
 
-    def forward(self,
-        z_a: torch.Tensor, # (B, shared_dim)
-        z_t: torch.Tensor, # (B, shared_dim)
-    ) -> torch.Tensor:     # (B, shared_dim)
+    def forward(self, z_a, z_t): # (B, width) each -> (B, width)
         g = self.weigh(torch.cat([z_a, z_t], -1))
         return g*z_a + (1 - g)*z_t
+
+# %% ../../nbs/4_model/2_fusion.ipynb #959c4837
+FUSIONS = dict(concat=SideBySide, gated=Gate, attention=CrossAttention)
 
 # %% ../../nbs/4_model/2_fusion.ipynb #e8abdfe6
 def hide_one(
@@ -116,7 +114,7 @@ class FusionModel(nn.Module):
         dropout: float = 0.5,      # share of inputs and of hidden units left out in training
         hidden_mult: float = 1.0,  # hidden width of the classifier, times its input width
         classifier_depth: int = 1, # hidden layers of the classifier
-        fusion: str = 'concat',    # what the classifier sees: concat, gated or attention
+        fusion: str = 'concat',    # what the classifier sees: one of FUSIONS
         modality_dropout: float = 0., # how often one modality is hidden from the classifier in training
         sigmoid_loss: bool = False,   # start scale and bias where SigLIP does, rather than the scale where CLIP does
         audio_pooling: str | None = None, # layers or tokens, if embeddings are (B, S, audio_dim)
@@ -125,22 +123,37 @@ class FusionModel(nn.Module):
         text_rows: int = 0,
     ):
         super().__init__()
-        if fusion not in ('concat', 'gated', 'attention'): raise TamersError(f'fusion {fusion!r}: must be concat, gated or attention')
-        for kind, dim, rows, pooling in (('audio', audio_dim, audio_rows, audio_pooling), ('text', text_dim, text_rows, text_pooling)):
-            if not dim: continue
-            shape = (rows, dim) if rows else (dim,)
-            setattr(self, f'{kind}_input', Standardise(*(shape if pooling == 'layers' else shape[-1:])))
-            setattr(self, f'{kind}_reduce', make_reduce(pooling, shape))
-            setattr(self, f'{kind}_projection', Linear(dim, shared_dim))
-        self.dropout, self.attention = Dropout(dropout), None
-        if fusion == 'attention':
-            if (audio_pooling, text_pooling) != ('tokens', 'tokens'): raise TamersError('--fusion attention reads tokens of both modalities; add --audio-pooling tokens --text-pooling tokens')
-            self.attention = CrossAttention(audio_dim=audio_dim, text_dim=text_dim, width=shared_dim)
-        self.classifier = classifier(2*shared_dim if fusion == 'concat' else shared_dim, n_classes, classifier_depth, hidden_mult, dropout)
-        self.gate = Gate(shared_dim) if fusion == 'gated' else None
-        self.modality_dropout = modality_dropout
+        poolings, widths = (audio_pooling, text_pooling), dict(audio_dim=audio_dim, text_dim=text_dim, width=shared_dim)
+        joint = make_joint(fusion, poolings, **widths)
+        self.dropout, self.modality_dropout = nn.Dropout(dropout), modality_dropout
+        self._take_in('audio', audio_dim, audio_rows, audio_pooling, shared_dim)
+        self._take_in('text', text_dim, text_rows, text_pooling, shared_dim)
+        for place in 'attention', 'classifier', 'gate': self.register_module(place, None)  # the order in checkpoints
+        self.place = 'gate' if fusion == 'gated' else fusion
+        setattr(self, self.place, joint)
+        self.classifier = classifier(joint.width, n_classes, classifier_depth, hidden_mult, dropout)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(10 if sigmoid_loss else 1 / 0.07)))
         self.logit_bias = nn.Parameter(torch.tensor(-10.)) if sigmoid_loss else None
+
+# %% ../../nbs/4_model/2_fusion.ipynb #74712cfb
+@patch
+def _take_in(self: FusionModel, kind, dim, rows, pooling, shared_dim):
+    "The layers that bring one modality into the shared space; none for a modality that is not used."
+    if not dim: return
+    shape = (rows, dim) if rows else (dim,)
+    setattr(self, f'{kind}_input', Standardise(*(shape if pooling == 'layers' else (dim,))))
+    setattr(self, f'{kind}_reduce', make_reduce(pooling, shape))
+    setattr(self, f'{kind}_projection', Linear(dim, shared_dim))
+
+def make_joint(fusion: str, poolings: tuple, **widths) -> nn.Module:
+    "The module of FUSIONS that joins audio and text; `TamersError` if there is none, or if it needs tokens."
+    if fusion not in FUSIONS:
+        *most, last = FUSIONS
+        raise TamersError(f"fusion {fusion!r}: must be {', '.join(most)} or {last}")
+    if FUSIONS[fusion].reads_tokens and poolings != ('tokens', 'tokens'):
+        raise TamersError(f'--fusion {fusion} reads tokens of both modalities; '
+                          'add --audio-pooling tokens --text-pooling tokens')
+    return FUSIONS[fusion](**widths)
 
 # %% ../../nbs/4_model/2_fusion.ipynb #94cc2d0d
 @patch
@@ -150,19 +163,12 @@ def project(self: FusionModel, x, kind):
     x = self.dropout(getattr(self, f'{kind}_reduce')(getattr(self, f'{kind}_input')(x)))
     return F.normalize(getattr(self, f'{kind}_projection')(x).float(), dim=-1)
 
-# %% ../../nbs/4_model/2_fusion.ipynb #047519ae
-@patch
-def fuse(self: FusionModel, z_a, z_t):
-    "What the classifier sees of two points in the shared space: both side by side, or their gated sum."
-    if self.training and self.modality_dropout: z_a, z_t = hide_one(z_a, z_t, self.modality_dropout)
-    return torch.cat([z_a, z_t], -1) if self.gate is None else self.gate(z_a, z_t)
-
 # %% ../../nbs/4_model/2_fusion.ipynb #ccf32161
 @patch
-def attend(self: FusionModel, audio, text):
-    "What the classifier sees of the tokens of both modalities (B, shared_dim)."
-    if audio is None or text is None: raise TamersError('a model with --fusion attention needs audio and text')
-    return self.attention(self.dropout(self.audio_input(audio)), self.dropout(self.text_input(text)))
+def _tokens(self: FusionModel, audio, text):
+    "The standardised tokens of both modalities."
+    if audio is None or text is None: raise TamersError(f'a model with --fusion {self.place} needs audio and text')
+    return self.dropout(self.audio_input(audio)), self.dropout(self.text_input(text))
 
 # %% ../../nbs/4_model/2_fusion.ipynb #7549dc53
 @patch
@@ -175,7 +181,10 @@ def forward(self: FusionModel,
     z_t = None if text is None else self.project(text, 'text')
     z_a = torch.zeros_like(z_t) if z_a is None else z_a
     z_t = torch.zeros_like(z_a) if z_t is None else z_t
-    return FusionOutput(z_a, z_t, self.classifier(self.attend(audio, text) if self.attention else self.fuse(z_a, z_t)).float())
+    joint, pair = getattr(self, self.place), (z_a, z_t)
+    if joint.reads_tokens: pair = self._tokens(audio, text)
+    elif self.training and self.modality_dropout: pair = hide_one(z_a, z_t, self.modality_dropout)
+    return FusionOutput(z_a, z_t, self.classifier(joint(*pair)).float())
 
 # %% ../../nbs/4_model/2_fusion.ipynb #d8797df7
 @patch

@@ -34,11 +34,10 @@ def identities(
     utterances: list,   # of `Utterance`
 ) -> torch.Tensor:      # number of the transcript and of the clip of each row (N, 2)
     "Number transcripts and clips, equal ones equally; a row without a clip has one of its own."
-    numbers, rows = {}, []
-    for i, u in enumerate(utterances):
-        clip = i if u.audio is None else os.path.realpath(u.audio)
-        rows.append([numbers.setdefault(('text', u.text), len(numbers)), numbers.setdefault(('clip', clip), len(numbers))])
-    return torch.tensor(rows)
+    numbers = {}
+    def number(*what): return numbers.setdefault(what, len(numbers))
+    def clip(i, u): return i if u.audio is None else os.path.realpath(u.audio)
+    return torch.tensor([[number('text', u.text), number('clip', clip(i, u))] for i, u in enumerate(utterances)])
 
 # %% ../../nbs/4_model/3_losses.ipynb #f73e0562
 def sigmoid_loss(
@@ -74,7 +73,8 @@ def classification_loss(
 ) -> torch.Tensor:               # a scalar
     "Weighted cross-entropy and its kin; torch's own where it is all that is asked for."
     if log_prior is not None: logits = logits + log_prior
-    if not gamma and other is None: return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+    if not gamma and other is None:
+        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
     cost, C = -logits.log_softmax(-1), logits.shape[1]
     if gamma: cost = (-torch.expm1(-cost)).clamp(min=1e-7)**gamma * cost
     y = F.one_hot(labels, C).to(cost)
@@ -92,8 +92,8 @@ def align(
 ) -> torch.Tensor:               # a scalar
     "The contrastive loss of this kind. Raises `TamersError` for a kind that is not known or not fit for the model."
     if kind == 'sigmoid':
-        if model.logit_bias is None: raise TamersError('the sigmoid loss needs a bias: it takes a FusionModel made with sigmoid_loss=True')
-        return sigmoid_loss(out.z_a, out.z_t, model.logit_scale, model.logit_bias)
+        if model.logit_bias is not None: return sigmoid_loss(out.z_a, out.z_t, model.logit_scale, model.logit_bias)
+        raise TamersError('the sigmoid loss needs a bias: it takes a FusionModel made with sigmoid_loss=True')
     if kind == 'infonce': positives = None
     elif kind == 'duplicates': positives = (ids[:, None] == ids).any(-1)
     elif kind == 'supervised': positives = labels[:, None] == labels
@@ -116,15 +116,20 @@ class Objective:
     @cached_property
     def kind(self) -> dict:
         "The arguments of `classification_loss` that do not depend on the batch."
-        weights = class_weights(self.counts, self.class_weight_gamma) if self.class_weight_gamma else None
-        prior = self.adjust_tau * (self.counts.clamp(min=1) / self.counts.sum()).log() if self.classification == 'adjusted' else None
-        return dict(weights=weights, log_prior=prior, gamma=self.focal_gamma if self.classification == 'focal' else 0., smoothing=self.label_smoothing)
+        kind = dict(smoothing=self.label_smoothing)
+        if self.class_weight_gamma: kind['weights'] = class_weights(self.counts, self.class_weight_gamma)
+        if self.classification == 'focal': kind['gamma'] = self.focal_gamma
+        if self.classification == 'adjusted':
+            kind['log_prior'] = self.adjust_tau * (self.counts.clamp(min=1) / self.counts.sum()).log()
+        return kind
 
     def __call__(self, out: FusionOutput, labels, model, ids=None, other=None, own=None) -> dict[str, torch.Tensor]:
-        "Scalars `loss`, `contrastive` and `classification`; `ids` as in `align`, `other` and `own` as in `classification_loss`."
+        "Scalars by name; `ids` as in `align`, `other` and `own` as in `classification_loss`."
         classification = classification_loss(out.logits, labels, other=other, own=own, **self.kind)
-        contrastive = align(self.contrastive, out, labels, model, ids) if self.contrastive_weight else torch.zeros_like(classification)
-        return dict(loss=self.contrastive_weight*contrastive + classification, contrastive=contrastive, classification=classification)
+        contrastive = torch.zeros_like(classification)
+        if self.contrastive_weight: contrastive = align(self.contrastive, out, labels, model, ids)
+        loss = self.contrastive_weight*contrastive + classification
+        return dict(loss=loss, contrastive=contrastive, classification=classification)
 
 # %% ../../nbs/4_model/3_losses.ipynb #56bc59a4
 def objective_of(

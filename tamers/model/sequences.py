@@ -11,13 +11,13 @@ from ..core import TamersError
 from ..encoders.precision import Linear
 
 # %% auto #0
-__all__ = ['AGGREGATE', 'real_rows', 'keep_padding', 'LayerMix', 'AttentivePool', 'CrossAttention', 'make_reduce']
+__all__ = ['real_rows', 'keep_padding', 'LayerMix', 'AttentivePool', 'CrossAttention', 'make_reduce']
 
 # %% ../../nbs/4_model/1_sequences.ipynb #49f460bb
 def real_rows(
     x: torch.Tensor,  # (B, S, D)
 ) -> torch.Tensor:    # (B, S) bool
-    "Which rows are tokens; an utterance without any keeps its first, so that nothing is divided by nothing."
+    "Which rows are tokens; an utterance without any keeps its first, so that nothing is divided by zero."
     real = (x != 0).any(-1)
     first = torch.arange(x.shape[1], device=x.device) == 0
     return real | (first & ~real.any(1, keepdim=True))
@@ -35,7 +35,8 @@ class LayerMix(nn.Module):
     "One learnt weighted mean of all hidden layers (ELMo: Peters et al., 2018)."
     def __init__(self, layers: int):
         super().__init__()
-        self.scores, self.gamma = nn.Parameter(torch.zeros(layers)), nn.Parameter(torch.ones(()))
+        self.scores = nn.Parameter(torch.zeros(layers))
+        self.gamma = nn.Parameter(torch.ones(()))
 
     @property
     def weights(self): return (10 * self.scores).softmax(0)
@@ -57,43 +58,38 @@ class AttentivePool(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor: # (B, S, D) -> (B, D)
         return torch.einsum('bs,bsd->bd', self.weights(x), x)
 
-# %% ../../nbs/4_model/1_sequences.ipynb #99fadfbb
-AGGREGATE = dict(  # (B, S, D), mask (B, S, 1) -> (B, D)
-    min=lambda x, real: x.masked_fill(~real, math.inf).amin(1),
-    max=lambda x, real: x.masked_fill(~real, -math.inf).amax(1),
-    mean=lambda x, real: (x * real).sum(1) / real.sum(1))
-
 # %% ../../nbs/4_model/1_sequences.ipynb #e8c74f97
 class CrossAttention(nn.Module):
-    "Audio and text tokens attend to each other, then to all, and are aggregated (after MemoCMT: Khan et al., 2025)."
+    "Audio and text tokens attend to each other, then to all; the minimum is read (after MemoCMT: Khan et al., 2025)."
+    reads_tokens = True         # rather than points in the shared space, see `fusion`
     def __init__(self, *,
         audio_dim: int,         # D of the audio tokens
         text_dim: int,          # D of the text tokens
         width: int = 256,       # of the attention, a multiple of `heads`
         heads: int = 8,
-        dropout: float = 0.,    # of attention weights, in training
-        aggregate: str = 'min', # min, mean or max over the sequence
     ):
         super().__init__()
-        if width % heads: raise TamersError(f'a width of {width} cannot be shared by {heads} attention heads; set --fusion-shared-dim to a multiple of {heads}')
-        if aggregate not in AGGREGATE: raise TamersError(f"aggregate {aggregate!r}: must be one of {', '.join(AGGREGATE)}")
-        def attention(): return nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        if width % heads:
+            raise TamersError(f'a width of {width} cannot be shared by {heads} attention heads; '
+                              f'set --fusion-shared-dim to a multiple of {heads}')
+        def attention(): return nn.MultiheadAttention(width, heads, batch_first=True)
         def settle(): return nn.Sequential(Linear(width, width), nn.LayerNorm(width))
         self.audio, self.text = Linear(audio_dim, width), Linear(text_dim, width)
         self.audio_asks, self.text_asks, self.all_ask = attention(), attention(), attention()
         self.audio_settle, self.text_settle, self.all_settle = settle(), settle(), settle()
-        self.aggregate = aggregate
+        self.width = width
 
     def forward(self,
         audio: torch.Tensor, # (B, S_a, audio_dim), zero rows are padding
         text: torch.Tensor,  # (B, S_t, text_dim)
     ) -> torch.Tensor:       # (B, width)
         a, t, real_a, real_t = self.audio(audio), self.text(text), real_rows(audio), real_rows(text)
-        heard = self.audio_settle(self.audio_asks(a, t, t, key_padding_mask=~real_t, need_weights=False)[0]) # (B, S_a, width)
-        read = self.text_settle(self.text_asks(t, a, a, key_padding_mask=~real_a, need_weights=False)[0])    # (B, S_t, width)
+        def ask(attend, x, y, real): return attend(x, y, y, key_padding_mask=~real, need_weights=False)[0]
+        heard = self.audio_settle(ask(self.audio_asks, a, t, real_t))      # (B, S_a, width)
+        read = self.text_settle(ask(self.text_asks, t, a, real_a))         # (B, S_t, width)
         x, real = torch.cat([read, heard], 1), torch.cat([real_t, real_a], 1)
-        x = self.all_settle(self.all_ask(x, x, x, key_padding_mask=~real, need_weights=False)[0])
-        return AGGREGATE[self.aggregate](x.float(), real[..., None])
+        x = self.all_settle(ask(self.all_ask, x, x, real))
+        return x.float().masked_fill(~real[..., None], math.inf).amin(1)
 
 # %% ../../nbs/4_model/1_sequences.ipynb #37249a98
 def make_reduce(

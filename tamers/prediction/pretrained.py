@@ -8,7 +8,7 @@ import json, shutil
 from dataclasses import asdict
 from pathlib import Path
 from ..core import atomic_path, shipped, TamersError
-from ..encoders.sources import PARTS
+from ..encoders.sources import ENCODER_FILES
 from ..encoders.encoder import Encoder
 from ..model.checkpoint import as_checkpoint, Checkpoint
 from .known import Known, KNOWN, save_known
@@ -57,7 +57,7 @@ def write_pretrained(
     for kind in embedded:
         (folder/kind).mkdir(parents=True, exist_ok=True)
         place = Path(encoders[kind].where['pretrained_model_name_or_path'])
-        for file in {f for part in PARTS for f in place.glob(part)}: shutil.copyfile(file, folder/kind/file.name)
+        for file in {f for pattern in ENCODER_FILES for f in place.glob(pattern)}: shutil.copyfile(file, folder/kind/file.name)
         if place.resolve().parent == shipped(): shutil.copyfile(shipped('LICENSE'), folder/kind/'LICENSE')   # not that of the code
     with atomic_path(folder/HEAD) as tmp: tmp.write_bytes(save({k: x.contiguous() for k, x in ckpt.model.items()}, dict(format='pt')))
     with atomic_path(folder/CONFIG) as tmp: tmp.write_text(json.dumps(describe_head(ckpt, embedded), indent=1))

@@ -1,4 +1,4 @@
-"Every architecture through one interface: the batch does not matter, the library's numbers, what is refused; full sizes marked slow."
+"Every architecture through one interface: the batch does not matter, the library's numbers, what is refused."
 import json
 import os
 import pickle
@@ -32,44 +32,67 @@ rng = np.random.default_rng(0)
 CLIPS = [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in (1, 399, 400, 5_000, 12_345, 41_000, 50_000)]
 
 
+def close(a, b, atol=1e-5): torch.testing.assert_close(a, b, rtol=0, atol=atol)
+
+
+def refused(words): return pytest.raises(TamersError, match=words)
+
+
 def bpe(specials, wrap=False):
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     t.train_from_iterator(TEXTS * 2, trainers.BpeTrainer(vocab_size=320, special_tokens=specials, show_progress=False,
                                                          initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    if wrap: t.post_processor = processors.TemplateProcessing(single='<s> $A </s>', special_tokens=[('<s>', 0), ('</s>', 2)])
+    if wrap:
+        t.post_processor = processors.TemplateProcessing(single='<s> $A </s>', special_tokens=[('<s>', 0), ('</s>', 2)])
     return t
 
 
-def gpt2_tokenizer(): return tf.PreTrainedTokenizerFast(tokenizer_object=bpe(['<|endoftext|>']), eos_token='<|endoftext|>')
+def gpt2_tokenizer():
+    return tf.PreTrainedTokenizerFast(tokenizer_object=bpe(['<|endoftext|>']), eos_token='<|endoftext|>')
 
 
-def bert_tokenizer():
-    return tf.PreTrainedTokenizerFast(tokenizer_object=bpe(['<s>', '<pad>', '</s>'], wrap=True), pad_token='<pad>', eos_token='</s>', padding_side='left', truncation_side='left')
+def bert_tokenizer(**kw):
+    return tf.PreTrainedTokenizerFast(tokenizer_object=bpe(['<s>', '<pad>', '</s>'], wrap=True),
+                                      pad_token='<pad>', eos_token='</s>', **kw)
+
+
+def lefty(): return bert_tokenizer(padding_side='left', truncation_side='left')
 
 
 def whisper():
-    return tf.WhisperModel(tf.WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=64, decoder_layers=1, decoder_attention_heads=2,
-        decoder_ffn_dim=64, vocab_size=100, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, max_source_positions=100))
+    return tf.WhisperModel(tf.WhisperConfig(
+        d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=64,
+        decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=64, vocab_size=100, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, max_source_positions=100))
 
 
+def ast(**kw): return tf.ASTConfig(**TINY, **kw)
+def waves(**kw): return tf.Wav2Vec2FeatureExtractor(**kw)
+def wav2vec2(**kw): return tf.Wav2Vec2Model(tf.Wav2Vec2Config(**SPEECH, **kw))
+
+
+GPT2 = dict(n_embd=32, n_layer=2, n_head=2, n_positions=16, vocab_size=320, bos_token_id=0, eos_token_id=0)
+DISTIL = dict(dim=32, n_layers=2, n_heads=2, hidden_dim=64, vocab_size=320, max_position_embeddings=64)
 MAKE = {
-    'ast': lambda: (tf.ASTForAudioClassification(tf.ASTConfig(**TINY, max_length=256)), tf.ASTFeatureExtractor(max_length=256, mean=-3.0, std=2.0)),
-    'ast-raw': lambda: (tf.ASTModel(tf.ASTConfig(**TINY, max_length=128, num_mel_bins=64, time_stride=16)), tf.ASTFeatureExtractor(max_length=128, num_mel_bins=64, do_normalize=False)),
-    'wav2vec2-base': lambda: (tf.Wav2Vec2Model(tf.Wav2Vec2Config(**SPEECH)), tf.Wav2Vec2FeatureExtractor(return_attention_mask=False)),
-    'wav2vec2-large': lambda: (tf.Wav2Vec2Model(tf.Wav2Vec2Config(**SPEECH, **LARGE)), tf.Wav2Vec2FeatureExtractor(return_attention_mask=True)),
-    'wav2vec2-raw': lambda: (tf.Wav2Vec2Model(tf.Wav2Vec2Config(**SPEECH, **LARGE)), tf.Wav2Vec2FeatureExtractor(do_normalize=False)),
-    'hubert-base': lambda: (tf.HubertModel(tf.HubertConfig(**SPEECH)), tf.Wav2Vec2FeatureExtractor()),
-    'hubert-large': lambda: (tf.HubertModel(tf.HubertConfig(**SPEECH, **LARGE)), tf.Wav2Vec2FeatureExtractor()),
-    'wavlm-base': lambda: (tf.WavLMModel(tf.WavLMConfig(**SPEECH)), tf.Wav2Vec2FeatureExtractor()),
-    'wavlm-large': lambda: (tf.WavLMModel(tf.WavLMConfig(**SPEECH, **LARGE)), tf.Wav2Vec2FeatureExtractor()),
+    'ast': lambda: (tf.ASTForAudioClassification(ast(max_length=256)),
+                    tf.ASTFeatureExtractor(max_length=256, mean=-3.0, std=2.0)),
+    'ast-raw': lambda: (tf.ASTModel(ast(max_length=128, num_mel_bins=64, time_stride=16)),
+                        tf.ASTFeatureExtractor(max_length=128, num_mel_bins=64, do_normalize=False)),
+    'wav2vec2-base': lambda: (wav2vec2(), waves(return_attention_mask=False)),
+    'wav2vec2-large': lambda: (wav2vec2(**LARGE), waves(return_attention_mask=True)),
+    'wav2vec2-raw': lambda: (wav2vec2(**LARGE), waves(do_normalize=False)),
+    'hubert-base': lambda: (tf.HubertModel(tf.HubertConfig(**SPEECH)), waves()),
+    'hubert-large': lambda: (tf.HubertModel(tf.HubertConfig(**SPEECH, **LARGE)), waves()),
+    'wavlm-base': lambda: (tf.WavLMModel(tf.WavLMConfig(**SPEECH)), waves()),
+    'wavlm-large': lambda: (tf.WavLMModel(tf.WavLMConfig(**SPEECH, **LARGE)), waves()),
     'whisper': lambda: (whisper(), tf.WhisperFeatureExtractor(chunk_length=2)),
-    'gpt2': lambda: (tf.GPT2LMHeadModel(tf.GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=16, vocab_size=320, bos_token_id=0, eos_token_id=0)), gpt2_tokenizer()),
-    'llama': lambda: (tf.LlamaModel(tf.LlamaConfig(**TINY, **IDS)), bert_tokenizer()),
-    'bert': lambda: (tf.BertForMaskedLM(tf.BertConfig(**TINY, vocab_size=320, max_position_embeddings=64)), bert_tokenizer()),
-    'roberta': lambda: (tf.RobertaModel(tf.RobertaConfig(**TINY, **IDS, max_position_embeddings=18)), bert_tokenizer()),
-    'distilbert': lambda: (tf.DistilBertModel(tf.DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=64, vocab_size=320, max_position_embeddings=64)), bert_tokenizer()),
-    'mpnet': lambda: (tf.MPNetModel(tf.MPNetConfig(**TINY, **IDS, max_position_embeddings=18)), bert_tokenizer()),
+    'gpt2': lambda: (tf.GPT2LMHeadModel(tf.GPT2Config(**GPT2)), gpt2_tokenizer()),
+    'llama': lambda: (tf.LlamaModel(tf.LlamaConfig(**TINY, **IDS)), lefty()),
+    'bert': lambda: (tf.BertForMaskedLM(tf.BertConfig(**TINY, vocab_size=320, max_position_embeddings=64)), lefty()),
+    'roberta': lambda: (tf.RobertaModel(tf.RobertaConfig(**TINY, **IDS, max_position_embeddings=18)), lefty()),
+    'distilbert': lambda: (tf.DistilBertModel(tf.DistilBertConfig(**DISTIL)), lefty()),
+    'mpnet': lambda: (tf.MPNetModel(tf.MPNetConfig(**TINY, **IDS, max_position_embeddings=18)), lefty()),
 }
 TEXT = {'gpt2', 'llama', 'bert', 'roberta', 'distilbert', 'mpnet'}
 
@@ -105,7 +128,8 @@ def test_the_batch_does_not_matter(hub, name, dtype, tolerance):
         assert error < tolerance, (pooling, error)
         assert (together[0] - together[-2]).abs().max() > 1e-4 or pooling == 'cls'     # it does depend on the utterance
         print(f'{name:15} {pooling:8} {error:.1e}')
-        torch.testing.assert_close(encoder.encode(encoder.prepare(items[::-1])).flip(0), together, rtol=0, atol=tolerance * float(alone.abs().max()))
+        backwards = encoder.encode(encoder.prepare(items[::-1])).flip(0)
+        close(backwards, together, tolerance * float(alone.abs().max()))
 
 
 @pytest.mark.parametrize('name', MAKE)
@@ -123,7 +147,7 @@ class Doubled(torch.nn.Linear):
 def block(first):
     "Layers as AST has them, with this one before the GELU."
     torch.manual_seed(0)
-    model = tf.ASTModel(tf.ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_length=64)).eval().requires_grad_(False)
+    model = tf.ASTModel(tf.ASTConfig(**TINY | dict(num_hidden_layers=1), max_length=64)).eval().requires_grad_(False)
     mlp = model.layers[0].mlp
     mlp.fc1 = first(32, 64).requires_grad_(False)
     return model, mlp
@@ -135,7 +159,9 @@ def test_gelu_is_applied_once(first):
     x = torch.randn(5, 32)
     truth = mlp(x)
     narrow(model, 'eager', torch.bfloat16, torch.device('cpu'))
-    if native_bfloat16(): assert (type(mlp.activation_fn) is torch.nn.Identity) == (first is torch.nn.Linear) and 'forward' in vars(mlp.fc2)   # it is fused where it may be
+    if native_bfloat16():   # it is fused where it may be
+        assert (type(mlp.activation_fn) is torch.nn.Identity) == (first is torch.nn.Linear)
+        assert 'forward' in vars(mlp.fc2)
     with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16): got = mlp(x).float()
     assert (got - truth).abs().max() / truth.abs().max() < 0.02
 
@@ -158,9 +184,9 @@ def test_frozen_and_prepared_without_weights(hub, name):
 def test_ast_equals_the_library(hub):
     encoder, extract = AudioEncoder(hub('ast')), tf.ASTFeatureExtractor.from_pretrained(hub('ast'))
     model = tf.ASTModel.from_pretrained(hub('ast')).eval()
-    for clip in CLIPS[2:]:                                            # the extractor asserts below 400 samples; the last clip is too long
+    for clip in CLIPS[2:]:   # the extractor asserts below 400 samples; the last clip is too long
         with torch.no_grad(): out = model(**extract(clip, sampling_rate=16_000, return_tensors='pt')).pooler_output
-        torch.testing.assert_close(encoder.encode(encoder.prepare([clip])), out, rtol=0, atol=1e-5)
+        close(encoder.encode(encoder.prepare([clip])), out)
 
 
 def test_wav2vec2_equals_the_library(hub):
@@ -170,7 +196,7 @@ def test_wav2vec2_equals_the_library(hub):
         for clip in CLIPS[2:]:
             x = extract(clip, sampling_rate=16_000, return_tensors='pt').input_values
             with torch.no_grad(): out = model(x).last_hidden_state.mean(1)
-            torch.testing.assert_close(encoder.encode(encoder.prepare([clip])), out, rtol=0, atol=1e-5)
+            close(encoder.encode(encoder.prepare([clip])), out)
 
 
 def test_gpt2_reads_the_last_real_token(hub):
@@ -179,7 +205,7 @@ def test_gpt2_reads_the_last_real_token(hub):
     z = encoder.encode(encoder.prepare(['why', 'I am so happy', '']))
     for row, text in zip(z, ['why', 'I am so happy', '<|endoftext|>']):
         ids = torch.tensor([tokenizer(text)['input_ids']])
-        with torch.no_grad(): torch.testing.assert_close(row, model(ids).last_hidden_state[0, -1], rtol=0, atol=1e-5)
+        with torch.no_grad(): close(row, model(ids).last_hidden_state[0, -1])
 
 
 @pytest.mark.parametrize('name', sorted(TEXT))
@@ -188,7 +214,7 @@ def test_padding_is_never_read(hub, name):
     batch = encoder.prepare(TEXTS)
     pads = torch.arange(batch['input_ids'].shape[1]) >= batch['lengths'][:, None]
     noisy = dict(batch, input_ids=torch.where(pads, 99, batch['input_ids']))
-    torch.testing.assert_close(encoder.encode(noisy), encoder.encode(batch), rtol=0, atol=0)
+    close(encoder.encode(noisy), encoder.encode(batch), 0)
 
 
 def test_minilm_equals_sentence_transformers():
@@ -198,14 +224,16 @@ def test_minilm_equals_sentence_transformers():
     encoder = TextEncoder(folder)
     assert encoder.pooling == 'mean' and encoder.window == '512 tokens'
     z = torch.nn.functional.normalize(encoder.encode(encoder.prepare(sentences)))
-    theirs = st.SentenceTransformer(str(folder), device='cpu').encode(sentences, convert_to_tensor=True, normalize_embeddings=True)
+    theirs = st.SentenceTransformer(str(folder), device='cpu').encode(sentences, convert_to_tensor=True,
+        normalize_embeddings=True)
     assert (z - theirs.cpu()).abs().max() < 1e-5
     assert z[0] @ z[1] > z[0] @ z[2] + 0.1
 
 
 # ---- windows ----
 
-@pytest.mark.parametrize('name, seconds', [('ast', 2.56), ('ast-raw', 1.28), ('whisper', 2.0), ('wav2vec2-large', 30.0)])
+@pytest.mark.parametrize('name, seconds', [
+    ('ast', 2.56), ('ast-raw', 1.28), ('whisper', 2.0), ('wav2vec2-large', 30.0)])
 def test_audio_windows(hub, name, seconds):
     encoder = AudioEncoder(hub(name))
     assert encoder.max_seconds == seconds and encoder.window == f'{seconds:g} s'
@@ -215,10 +243,11 @@ def test_audio_windows(hub, name, seconds):
     assert batch['truncated'].tolist() == [False, True, True, False]
     if seconds < 30:
         z = encoder.encode(encoder.prepare([noise[:n + 1600], noise]))
-        torch.testing.assert_close(z[0], z[1], rtol=0, atol=1e-5)
+        close(z[0], z[1])
 
 
-@pytest.mark.parametrize('name, tokens', [('gpt2', 16), ('roberta', 16), ('mpnet', 16), ('bert', 64), ('distilbert', 64)])
+@pytest.mark.parametrize('name, tokens', [
+    ('gpt2', 16), ('roberta', 16), ('mpnet', 16), ('bert', 64), ('distilbert', 64)])
 def test_text_windows(hub, name, tokens):
     encoder = TextEncoder(hub(name))
     assert encoder.window == f'{tokens} tokens' and encoder.max_seconds is None
@@ -226,8 +255,8 @@ def test_text_windows(hub, name, tokens):
     batch = encoder.prepare([long, 'why', long + 'too'])
     assert batch['truncated'].tolist() == [True, False, True] and batch['lengths'][0] == tokens
     z = encoder.encode(batch)
-    torch.testing.assert_close(z[0], z[2], rtol=0, atol=1e-5)
-    if name != 'gpt2': assert batch['input_ids'][0, [0, -1]].tolist() == [0, 2]         # its start and end tokens are kept
+    close(z[0], z[2])
+    if name != 'gpt2': assert batch['input_ids'][0, [0, -1]].tolist() == [0, 2]   # its start and end tokens are kept
 
 
 def test_tokenizer_limit_counts_too(hub, tmp_path):
@@ -289,13 +318,38 @@ def test_hub_name_from_the_cache(hub, tmp_path):
     assert 'revision v2' in out.stdout and '`hf download someone/gpt2-tiny --revision v2`' in out.stdout
 
 
+WITHOUT_TRANSFORMERS = """
+import sys, tamers.model.checkpoint
+from tamers.encoders.encoder import make_encoders
+specs = [e.spec for e in make_encoders('mini', 'mini').values()]
+assert len(specs) == 2 and 'transformers' not in sys.modules
+"""
+
+
+def test_an_encoder_that_is_known_needs_no_transformers():
+    "It takes seconds to import, and a run whose embeddings are all in the store needs none of it."
+    for kind in AudioEncoder, TextEncoder: assert kind('mini', dtype=None).spec
+    out = subprocess.run([sys.executable, '-c', WITHOUT_TRANSFORMERS], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+
+
 # ---- what is refused ----
 
-@pytest.mark.parametrize('name', ['MIT/ast-finetuned-audioset-10-10-0.4593', 'no such name!', './absent/folder', '/absent/folder', 'a/b/c', ''])
+def test_the_untrained_encoders_are_gone(tmp_path, monkeypatch, hub):
+    monkeypatch.chdir(tmp_path)
+    words = 'encoder demo: the untrained encoders of earlier versions are gone; use `mini`, or a head trained on other'
+    with refused(f'audio {words}'): AudioEncoder('demo')
+    with refused(f'text {words}'): TextEncoder('demo')
+    shutil.copytree(hub('gpt2'), 'demo')
+    assert TextEncoder('demo').spec == TextEncoder(hub('gpt2')).spec, 'a folder may have that name'
+
+
+@pytest.mark.parametrize('name', [
+    'MIT/ast-finetuned-audioset-10-10-0.4593', 'no such name!', './absent/folder', '/absent/folder', 'a/b/c', 'absent'])
 def test_not_found(name):
-    if name == '': name = 'absent'
     with pytest.raises(TamersError) as e: AudioEncoder(name)
-    for words in name, 'revision main', f'hf download {name}', 'local folder', '--audio-encoder mini': assert words in str(e.value)
+    for words in name, 'revision main', f'hf download {name}', 'local folder', '--audio-encoder mini':
+        assert words in str(e.value)
 
 
 @pytest.mark.parametrize('make, name, words', [
@@ -303,30 +357,34 @@ def test_not_found(name):
     (AudioEncoder, 'bert', 'is no audio encoder'), (TextEncoder, 'ast', 'is no text encoder'),
     (TextEncoder, 'whisper', 'is no text encoder'), (TextEncoder, 'wav2vec2-large', 'is no text encoder')])
 def test_wrong_kind(hub, make, name, words):
-    with pytest.raises(TamersError, match=words): make(hub(name))
+    with refused(words): make(hub(name))
 
 
-@pytest.mark.parametrize('make, name, pooling', [(AudioEncoder, 'whisper', 'pooler'), (AudioEncoder, 'wav2vec2-base', 'bands'), (AudioEncoder, 'ast', 'cls'),
-                                                 (TextEncoder, 'gpt2', 'cls'), (TextEncoder, 'bert', 'pooler'), (TextEncoder, 'bert', '')])
+@pytest.mark.parametrize('make, name, pooling', [
+    (AudioEncoder, 'whisper', 'pooler'), (AudioEncoder, 'wav2vec2-base', 'bands'), (AudioEncoder, 'ast', 'cls'),
+    (TextEncoder, 'gpt2', 'cls'), (TextEncoder, 'bert', 'pooler'), (TextEncoder, 'bert', '')])
 def test_poolings_that_do_not_fit(hub, make, name, pooling):
-    with pytest.raises(TamersError, match=f"has no pooling '{pooling}'; it has "): make(hub(name), pooling=pooling)
+    with refused(f"has no pooling '{pooling}'; it has "): make(hub(name), pooling=pooling)
 
 
 @pytest.mark.parametrize('name, gone, words', [
-    ('ast', 'config.json', 'has no config.json'), ('ast', 'model.safetensors', 'has no weights'), ('ast', 'preprocessor_config.json', 'its preprocessor_config.json cannot be read'),
+    ('ast', 'config.json', 'has no config.json'), ('ast', 'model.safetensors', 'has no weights'),
+    ('ast', 'preprocessor_config.json', 'its preprocessor_config.json cannot be read'),
     ('gpt2', 'tokenizer*', 'its tokenizer is missing'), ('bert', 'tokenizer*', 'its tokenizer')])
 def test_files_that_are_missing(hub, tmp_path, name, gone, words):
     shutil.copytree(hub(name), tmp_path / 'e')
     for f in (tmp_path / 'e').glob(gone): f.unlink()
-    with pytest.raises(TamersError, match=words): kind_of(name)[0](tmp_path / 'e')
+    with refused(words): kind_of(name)[0](tmp_path / 'e')
 
 
-@pytest.mark.parametrize('name, file, words', [('ast', 'config.json', 'its config.json cannot be read'), ('gpt2', 'tokenizer.json', 'its tokenizer cannot be read'),
-                                               ('ast', 'preprocessor_config.json', 'its preprocessor_config.json cannot be read')])
+@pytest.mark.parametrize('name, file, words', [
+    ('ast', 'config.json', 'its config.json cannot be read'),
+    ('gpt2', 'tokenizer.json', 'its tokenizer cannot be read'),
+    ('ast', 'preprocessor_config.json', 'its preprocessor_config.json cannot be read')])
 def test_files_that_are_broken(hub, tmp_path, name, file, words):
     shutil.copytree(hub(name), tmp_path / 'e')
     (tmp_path / 'e' / file).write_text('{"model_type": "gp')
-    with pytest.raises(TamersError, match=words): kind_of(name)[0](tmp_path / 'e')
+    with refused(words): kind_of(name)[0](tmp_path / 'e')
 
 
 @pytest.mark.parametrize('damage', ['cut', 'missing', 'shape'])
@@ -340,23 +398,25 @@ def test_broken_weights(hub, tmp_path, damage):
     save_file(w, file, metadata={'format': 'pt'})
     if damage == 'cut': file.write_bytes(file.read_bytes()[:-1000])
     encoder = TextEncoder(tmp_path / 'e')
-    words = 'its weights cannot be read' if damage == 'cut' else r'1 of its weights are missing or of another shape \(.*h.1.mlp.c_fc.weight'
-    with pytest.raises(TamersError, match=words): encoder.encode(encoder.prepare(['why']))
+    words = r'1 of its weights are missing or of another shape \(.*h.1.mlp.c_fc.weight'
+    if damage == 'cut': words = 'its weights cannot be read'
+    with refused(words): encoder.encode(encoder.prepare(['why']))
 
 
 def test_other_sample_rate_and_revision_of_a_folder(hub, tmp_path):
     shutil.copytree(hub('wav2vec2-base'), tmp_path / 'e')
     tf.Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path / 'e')
-    with pytest.raises(TamersError, match='wants sound at 8000 Hz'): AudioEncoder(tmp_path / 'e')
-    with pytest.raises(TamersError, match="revision 'v2' is for names on the hub"): AudioEncoder(hub('ast'), revision='v2')
+    with refused('wants sound at 8000 Hz'): AudioEncoder(tmp_path / 'e')
+    with refused("revision 'v2' is for names on the hub"): AudioEncoder(hub('ast'), revision='v2')
 
 
 def test_remote_code_is_never_run(hub, tmp_path):
     shutil.copytree(hub('gpt2'), tmp_path / 'e')
     (tmp_path / 'e/evil.py').write_text('open("run", "w")\nclass C: pass\n')
     config = json.loads((tmp_path / 'e/config.json').read_text())
-    (tmp_path / 'e/config.json').write_text(json.dumps(config | dict(model_type='own', auto_map=dict(AutoConfig='evil.C', AutoModel='evil.C'))))
-    with pytest.raises(TamersError, match='its config.json cannot be read'): TextEncoder(tmp_path / 'e')
+    config.update(model_type='own', auto_map=dict(AutoConfig='evil.C', AutoModel='evil.C'))
+    (tmp_path / 'e/config.json').write_text(json.dumps(config))
+    with refused('its config.json cannot be read'): TextEncoder(tmp_path / 'e')
     assert not Path('run').exists() and not (tmp_path / 'run').exists()
 
 
@@ -373,17 +433,21 @@ def test_prepare_in_worker_processes(hub, context):
     encoder = TextEncoder(hub('gpt2'))
     here = [encoder.encode(encoder.prepare([t])) for t in TEXTS]
     assert encoder._model is not None
-    there = [encoder.encode(b) for b in DataLoader(Prepare(encoder, TEXTS), batch_size=None, num_workers=1, multiprocessing_context=context)]
-    torch.testing.assert_close(there, here, rtol=0, atol=0)
+    loader = DataLoader(Prepare(encoder, TEXTS), batch_size=None, num_workers=1, multiprocessing_context=context)
+    there = [encoder.encode(b) for b in loader]
+    close(there, here, 0)
 
 
 def test_precision(hub, monkeypatch):
-    for flag in '_is_avx512_bf16_supported', '_is_amx_tile_supported': monkeypatch.setattr(torch.cpu, flag, lambda: True, raising=False)
+    def pretend(yes):
+        for flag in '_is_avx512_bf16_supported', '_is_amx_tile_supported':
+            monkeypatch.setattr(torch.cpu, flag, lambda: yes, raising=False)
+    pretend(True)
     large, small = count_weights(tf.ASTConfig()), count_weights(tf.ASTConfig(**TINY))
     assert 80e6 < large < 90e6
     assert pick_dtype('cpu', large) == torch.bfloat16 and pick_dtype('cpu', small) == torch.float32
     assert AudioEncoder(hub('ast'), dtype=None).spec['dtype'] == 'float32'
-    for flag in '_is_avx512_bf16_supported', '_is_amx_tile_supported': monkeypatch.setattr(torch.cpu, flag, lambda: False, raising=False)
+    pretend(False)
     assert pick_dtype('cpu', large) == torch.float32
 
 
@@ -407,11 +471,13 @@ def test_ast_base_and_gpt2_small_at_full_size(tmp_path):
     config = tf.GPT2Config()
     tokenizer = gpt2_tokenizer()
     for part in tf.GPT2Model(config), tokenizer: part.save_pretrained(tmp_path / 'gpt2')
-    for make, name, items, window in (AudioEncoder, 'ast', [CLIPS[3], CLIPS[6], np.tile(CLIPS[6], 4)], '10.24 s'), (TextEncoder, 'gpt2', TEXTS, '1024 tokens'):
+    clips = [CLIPS[3], CLIPS[6], np.tile(CLIPS[6], 4)]
+    kinds = (AudioEncoder, 'ast', clips, '10.24 s'), (TextEncoder, 'gpt2', TEXTS, '1024 tokens')
+    for make, name, items, window in kinds:
         full, low = make(tmp_path / name), make(tmp_path / name, dtype=torch.bfloat16)
         assert full.window == window
         z, _, error = alone_and_together(full, items)
         y, _, error_low = alone_and_together(low, items)
-        print(f'{name}: batch effect fp32 {error:.1e}, bf16 {error_low:.1e}, bf16 against fp32 {float((y - z).abs().max() / z.abs().max()):.1e}')
-        assert z.shape == (len(items), 768) and error < 1e-5 and error_low < 0.03
-        assert (y - z).abs().max() / z.abs().max() < 0.1
+        apart = float((y - z).abs().max() / z.abs().max())
+        print(f'{name}: batch effect fp32 {error:.1e}, bf16 {error_low:.1e}, bf16 against fp32 {apart:.1e}')
+        assert z.shape == (len(items), 768) and error < 1e-5 and error_low < 0.03 and apart < 0.1

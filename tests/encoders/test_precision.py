@@ -6,9 +6,13 @@ import torch.nn.functional as F
 from tamers.encoders.precision import LEAST, Linear, linear, wide
 
 K, N = 256, 96
-LAYOUTS = dict(plain=lambda: torch.randn(128, K), tokens=lambda: torch.randn(4, 32, K), transposed=lambda: torch.randn(K, 128).T, every_second=lambda: torch.randn(256, K)[::2],
-    a_slice=lambda: torch.randn(4, 40, K)[:, :32], matrices_transposed=lambda: torch.randn(4, K, 32).mT, one_row_for_all=lambda: torch.randn(1, K).expand(128, K), windows=lambda: torch.randn(127 + K).unfold(0, K, 1))
-WEIGHTS = dict(plain=lambda: torch.randn(N, K), transposed=lambda: torch.randn(K, N).T, every_second=lambda: torch.randn(2 * N, K)[::2])
+LAYOUTS = dict(
+    plain=lambda: torch.randn(128, K), tokens=lambda: torch.randn(4, 32, K), transposed=lambda: torch.randn(K, 128).T,
+    every_second=lambda: torch.randn(256, K)[::2], a_slice=lambda: torch.randn(4, 40, K)[:, :32],
+    matrices_transposed=lambda: torch.randn(4, K, 32).mT, one_row_for_all=lambda: torch.randn(1, K).expand(128, K),
+    windows=lambda: torch.randn(127 + K).unfold(0, K, 1))
+WEIGHTS = dict(plain=lambda: torch.randn(N, K), transposed=lambda: torch.randn(K, N).T,
+               every_second=lambda: torch.randn(2 * N, K)[::2])
 
 
 @pytest.mark.parametrize('bias', [True, False])
@@ -19,11 +23,12 @@ def test_output_and_gradients_in_any_layout(layout, weight, bias):
     inputs = [LAYOUTS[layout](), WEIGHTS[weight](), *([torch.randn(N)] if bias else [])]
     assert inputs[0].numel() * N >= LEAST
     def told(f, dtype):
-        leaves = [t.detach().to(dtype).requires_grad_() if dtype == torch.float64 else t.detach().requires_grad_() for t in inputs]
+        leaves = [t.detach().to(dtype).requires_grad_() for t in inputs]   # the same layout
         y = f(*leaves)
         g = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
         return [y.detach(), *torch.autograd.grad(y, leaves, g)]
-    for ours, truth in zip(told(linear, torch.float32), told(F.linear, torch.float64)): assert (ours - truth).norm() <= 2e-6 * truth.norm()
+    for ours, truth in zip(told(linear, torch.float32), told(F.linear, torch.float64)):
+        assert (ours - truth).norm() <= 2e-6 * truth.norm()
 
 
 def test_the_gradient_of_a_gradient():
@@ -37,9 +42,9 @@ def test_the_gradient_of_a_gradient():
 
 
 def test_it_is_used_where_it_should_be(monkeypatch):
-    import tamers.encoders.precision as products
-    used, real = [], products.product
-    monkeypatch.setattr(products, 'product', lambda *args: used.append(args) or real(*args))
+    import tamers.encoders.precision as precision
+    used, real = [], precision.product
+    monkeypatch.setattr(precision, 'product', lambda *args: used.append(args) or real(*args))
     layer = Linear(K, N)
     layer(torch.randn(128, K))
     assert bool(used) == wide()

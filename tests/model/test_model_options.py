@@ -1,4 +1,4 @@
-"What the ideas in loss, fusion and head must keep: old checkpoints, resumption to the bit, and one loss in training and in evaluation."
+"What the options of loss, fusion and head must keep: old checkpoints, resumption to the bit, one loss everywhere."
 import csv, math
 import pytest
 import torch
@@ -9,14 +9,16 @@ from tamers.core import EMOTIONS, TamersError
 from tamers.data.corpus import Utterance
 from tamers.data.demo import demo_corpus
 from tamers.evaluation.analyze import analyze
-from tamers.model.fusion import hide_one
+from tamers.model.fusion import FusionModel, hide_one
 from tamers.model.losses import classification_loss, contrastive_loss, identities, sigmoid_loss
 
 from tamers.training.loop import blend
 from tamers.training.watch import read_log
 from tamers.training.run import demo_head, train
 
-ALL = dict(fusion='gated', modality_dropout=0.3, contrastive='sigmoid', classification='focal', label_smoothing=0.1, mixup=0.4, weight_averaging=0.8, class_weight_gamma=0.5)
+ALL = dict(fusion='gated', modality_dropout=0.3, contrastive='sigmoid', classification='focal', label_smoothing=0.1,
+           mixup=0.4, weight_averaging=0.8, class_weight_gamma=0.5)
+DUPLICATES = dict(contrastive='duplicates', classification='adjusted')
 
 
 @pytest.fixture(scope='module')
@@ -32,9 +34,10 @@ def common(tmp_path_factory):
             for row in csv.DictReader(open(source/f'{split}_sent_emo.csv', encoding='utf-8', newline='')):
                 if not left[row['Emotion']]: continue
                 left[row['Emotion']] -= 1
-                w.writerow([f"clips/{split}/dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.wav", row['Utterance'], row['Emotion'], split])
-    return dict(root=str(folder), audio_encoder='mini', text_encoder='mini', store_path=str(folder/'store'), device='cpu', num_workers=0,
-        batch_size=21, early_stop_patience=0)
+                clip = f"clips/{split}/dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.wav"
+                w.writerow([clip, row['Utterance'], row['Emotion'], split])
+    return dict(root=str(folder), audio_encoder='mini', text_encoder='mini', store_path=str(folder/'store'),
+                device='cpu', num_workers=0, batch_size=21, early_stop_patience=0)
 
 
 def test_a_checkpoint_gives_the_scores_of_the_published_design():
@@ -43,8 +46,10 @@ def test_a_checkpoint_gives_the_scores_of_the_published_design():
     assert c.model_args['fusion'] == 'concat'
     w, g = c.model, torch.Generator().manual_seed(0)
     x = {k: torch.randn(5, c.model_args[f'{k}_dim'], generator=g) for k in ('audio', 'text')}
-    z = [F.normalize(F.linear((x[k] - w[f'{k}_input.mean']) / w[f'{k}_input.std'], w[f'{k}_projection.weight'], w[f'{k}_projection.bias']), dim=-1) for k in x]
-    h = torch.cat(z, -1)
+    def project(k):
+        standard = (x[k] - w[f'{k}_input.mean']) / w[f'{k}_input.std']
+        return F.normalize(F.linear(standard, w[f'{k}_projection.weight'], w[f'{k}_projection.bias']), dim=-1)
+    h = torch.cat([project('audio'), project('text')], -1)
     h = F.layer_norm(h, h.shape[-1:], w['classifier.0.weight'], w['classifier.0.bias'])
     h = F.gelu(F.linear(h, w['classifier.1.weight'], w['classifier.1.bias']))
     want = F.linear(h, w['classifier.4.weight'], w['classifier.4.bias'])
@@ -69,7 +74,7 @@ def test_a_checkpoint_from_before_the_ideas_is_resumed(common, tmp_path):
         train(TrainConfig(**common, epochs=4, fusion='gated', load_checkpoint=str(tmp_path/'half'/'last.pt')))
 
 
-@pytest.mark.parametrize('ideas', [ALL, dict(contrastive='duplicates', classification='adjusted')], ids=['all', 'duplicates'])
+@pytest.mark.parametrize('ideas', [ALL, DUPLICATES], ids=['all', 'duplicates'])
 def test_stopped_and_resumed_is_undisturbed(common, tmp_path, ideas):
     "To the bit, the averaged weights and those that training goes on with; in the middle of an epoch, too."
     often = dict(eval_frequency='step', eval_every=4)
@@ -77,9 +82,11 @@ def test_stopped_and_resumed_is_undisturbed(common, tmp_path, ideas):
     train(TrainConfig(**common, **ideas, **often, epochs=2, save_path=str(tmp_path/'half')))
     train(TrainConfig(**common, **ideas, **often, epochs=4, load_checkpoint=str(tmp_path/'half'/'last.pt')))
     a, b = (load_checkpoint(tmp_path/n/'last.pt') for n in ('whole', 'half'))
-    for x, y in ((a.model, b.model), (a.trainer.get('weights', {}), b.trainer.get('weights', {}))): assert all(torch.equal(x[k], y[k]) for k in x)
+    for x, y in (a.model, b.model), (a.trainer.get('weights', {}), b.trainer.get('weights', {})):
+        assert all(torch.equal(x[k], y[k]) for k in x)
     assert a.trainer.get('averaged') == b.trainer.get('averaged')
-    assert read_log(tmp_path/'whole'/'metrics.jsonl')[-1]['loss'] == read_log(tmp_path/'half'/'metrics.jsonl')[-1]['loss']
+    whole, half = (read_log(tmp_path/name/'metrics.jsonl')[-1] for name in ('whole', 'half'))
+    assert whole['loss'] == half['loss']
 
 
 def test_averaging_can_be_taken_up_and_given_up(common, tmp_path):
@@ -87,24 +94,31 @@ def test_averaging_can_be_taken_up_and_given_up(common, tmp_path):
     train(TrainConfig(**base))
     train(TrainConfig(**{**common, 'epochs': 3}, weight_averaging=0.5, load_checkpoint=str(tmp_path/'a'/'last.pt')))
     middle = load_checkpoint(tmp_path/'a'/'last.pt')
-    assert middle.trainer['averaged'] == 6 and not torch.equal(middle.model['text_projection.weight'], middle.trainer['weights']['text_projection.weight'])
+    name = 'text_projection.weight'
+    assert middle.trainer['averaged'] == 6
+    assert not torch.equal(middle.model[name], middle.trainer['weights'][name])
     train(TrainConfig(**{**common, 'epochs': 4}, weight_averaging=0., load_checkpoint=str(tmp_path/'a'/'last.pt')))
     train(TrainConfig(**{**common, 'epochs': 4}, save_path=str(tmp_path/'b')))
     a, b = (load_checkpoint(tmp_path/n/'last.pt') for n in 'ab')
-    assert 'weights' not in a.trainer and all(torch.equal(a.model[k], b.model[k]) for k in a.model), 'the average never disturbed the walk'
+    assert 'weights' not in a.trainer
+    assert all(torch.equal(a.model[k], b.model[k]) for k in a.model), 'the average never disturbed the walk'
 
 
-@pytest.mark.parametrize('ideas', [{}, ALL, dict(contrastive='duplicates', classification='adjusted'), dict(contrastive='supervised', modality='both')])
+@pytest.mark.parametrize('ideas', [{}, ALL, DUPLICATES, dict(contrastive='supervised', modality='both')])
 def test_evaluation_computes_the_loss_of_training(common, tmp_path, ideas):
     "The dev metrics in the checkpoint are those that tamers-analyze finds with it."
     best = train(TrainConfig(**common, **ideas, epochs=2, save_path=str(tmp_path/'run')))
-    m = analyze(AnalyzeConfig(checkpoint=str(best['best']), split='dev', figures=False, device='cpu', out=str(tmp_path/'out')), say=lambda *_: None)
-    for k in ('loss', 'contrastive', 'classification', 'accuracy', 'uar'): assert m[k] == pytest.approx(best['metrics'][k], abs=1e-6), k
+    cfg = AnalyzeConfig(checkpoint=str(best['best']), split='dev', figures=False, device='cpu', out=str(tmp_path/'out'))
+    m = analyze(cfg, say=lambda *_: None)
+    for k in 'loss', 'contrastive', 'classification', 'accuracy', 'uar':
+        assert m[k] == pytest.approx(best['metrics'][k], abs=1e-6), k
 
 
 def test_mixup_hides_no_row_and_needs_no_store(common, tmp_path):
     "With and without a store the same mixtures are made."
-    a, b = (train(TrainConfig(**common, epochs=1, mixup=0.4, store=s, save_path=str(tmp_path/str(s)))) for s in (True, False))
+    def run(store):
+        return train(TrainConfig(**common, epochs=1, mixup=0.4, store=store, save_path=str(tmp_path/str(store))))
+    a, b = run(True), run(False)
     assert a['metrics']['loss'] == pytest.approx(b['metrics']['loss'], abs=1e-3)
 
 
@@ -123,16 +137,19 @@ def test_clips_are_the_same_behind_links(tmp_path):
     (tmp_path/'b.wav').symlink_to(tmp_path/'a.wav')
     u = lambda i, text, clip: Utterance(str(i), 'train', text, 'joy', clip)
     ids = identities([u(0, 'Hi', tmp_path/'a.wav'), u(1, 'Ho', tmp_path/'b.wav'), u(2, 'Hi', None), u(3, 'Ha', None)])
-    same = ids[:, None] == ids
-    assert same[..., 0].nonzero().tolist() == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2], [3, 3]], 'the words'
-    assert same[..., 1].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [2, 2], [3, 3]], 'the clip; rows without one share none'
+    words, clips = ((ids[:, None] == ids)[..., n].nonzero().tolist() for n in (0, 1))
+    assert words == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2], [3, 3]]
+    assert clips == [[0, 0], [0, 1], [1, 0], [1, 1], [2, 2], [3, 3]], 'rows without one share none'
 
 
 def test_sigmoid_loss_is_the_mean_of_its_pairs():
     g = torch.Generator().manual_seed(0)
     a, t = F.normalize(torch.randn(2, 6, 8, generator=g), dim=-1)
     s, b = torch.tensor(1.5), torch.tensor(-2.)
-    want = sum(-math.log(1 / (1 + math.exp(-(1 if i == j else -1) * (math.exp(1.5) * (a[i] @ t[j]).item() - 2)))) for i in range(6) for j in range(6)) / 6
+    def cost(i, j):
+        score = math.exp(1.5) * (a[i] @ t[j]).item() - 2
+        return math.log(1 + math.exp(-score if i == j else score))
+    want = sum(cost(i, j) for i in range(6) for j in range(6)) / 6
     assert sigmoid_loss(a, t, s, b).item() == pytest.approx(want, abs=1e-4)
 
 
@@ -147,7 +164,8 @@ def test_several_positives_row_by_row():
 
 def test_a_mixture_costs_what_its_parts_cost():
     g = torch.Generator().manual_seed(0)
-    logits, y, other, own = torch.randn(9, 7, generator=g), torch.arange(9) % 7, torch.arange(9).flip(0) % 7, torch.rand(9, generator=g)
+    logits, own = torch.randn(9, 7, generator=g), torch.rand(9, generator=g)
+    y, other = torch.arange(9) % 7, torch.arange(9).flip(0) % 7
     each = lambda labels, **kw: torch.stack([classification_loss(logits[i:i+1], labels[i:i+1], **kw) for i in range(9)])
     for kw in ({}, dict(gamma=2.), dict(smoothing=0.2), dict(log_prior=torch.linspace(-2, 0, 7))):
         want = (own*each(y, **kw) + (1 - own)*each(other, **kw)).mean()
@@ -161,7 +179,22 @@ def test_hiding_needs_no_rows_to_be_whole():
     assert ((a + t) == 2).all()
 
 
-@pytest.mark.parametrize('settings, words', [(dict(fusion='gated', modality='audio'), '--fusion gated: needs both'), (dict(modality_dropout=0.2, modality='text'), '--modality-dropout 0.2: needs both'),
-    (dict(mixup=0.4, fusion='attention'), '--mixup 0.4: mixes one vector'), (dict(contrastive='simclr'), '--contrastive simclr: must be one of'), (dict(classification='hinge'), '--classification hinge: must be one of')])
+@pytest.mark.parametrize('settings, words', [
+    (dict(fusion='gated', modality='audio'), '--fusion gated: needs both'),
+    (dict(modality_dropout=0.2, modality='text'), '--modality-dropout 0.2: needs both'),
+    (dict(mixup=0.4, fusion='attention'), '--mixup 0.4: mixes one vector'),
+    (dict(contrastive='simclr'), '--contrastive simclr: must be one of'),
+    (dict(classification='hinge'), '--classification hinge: must be one of')])
 def test_settings_that_make_no_sense_are_refused(settings, words):
     with pytest.raises(TamersError, match=words): TrainConfig(**settings)
+
+
+@pytest.mark.parametrize('fusion, parts', [('concat', 'classifier'), ('gated', 'classifier gate'),
+                                           ('attention', 'attention classifier')])
+def test_weights_keep_their_names_and_their_order(fusion, parts):
+    "An optimizer that is resumed knows its weights by their order, so that of old checkpoints must stay."
+    tokens = dict(audio_pooling='tokens', text_pooling='tokens', audio_rows=4, text_rows=4)
+    model = FusionModel(audio_dim=6, text_dim=5, shared_dim=8, fusion=fusion, **tokens)
+    order = dict.fromkeys(name.split('.')[0] for name, _ in model.named_parameters())
+    projections = [f'{kind}_{part}' for kind in ('audio', 'text') for part in ('reduce', 'projection')]
+    assert list(order) == ['logit_scale', *projections, *parts.split()]
