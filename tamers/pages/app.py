@@ -11,8 +11,7 @@ from ..core import atomic_path, TamersError
 from ..data.audio import load_audio, probe, SAMPLE_RATE
 from ..data.load import csv_rows
 from ..data.demo import DEMO_NOTICE
-from ..prediction.answers import without_rows
-from ..prediction.recognizer import Recognizer
+from ..prediction.recognizer import Recognizer, without_rows
 from .html import bars, map_svg, mel_picture, neighbours, notes, place_of, places_of, strip, STYLE
 
 # %% auto #0
