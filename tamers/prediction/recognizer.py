@@ -116,7 +116,7 @@ def _log_p(self: Recognizer, out):
     "Log-probabilities (B, C), calibrated."
     return (out.logits / self.ckpt.temperature).log_softmax(-1).cpu()
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #bd7ef5aa
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #e5fab562
 @patch
 def _check_heard(self: Recognizer, job: Job) -> str:
     "What the answer rests on: both, audio or text; `TamersError` if that is nothing, or not enough for this head."
@@ -125,7 +125,8 @@ def _check_heard(self: Recognizer, job: Job) -> str:
     elif job.recording:
         silent = f'silence (its loudest moment is {-job.recording.level:.0f} dB below full scale)'
         if job.x_t is None:
-            raise TamersError(f'{job.name}: {silent}: there is nothing to hear; check the microphone, or give a transcript')
+            raise TamersError(f'{job.name}: {silent}: there is nothing to hear; '
+                              'check the microphone, or give a transcript')
         if self.model.attention: raise TamersError(f'{job.name}: {silent}; {TOGETHER}')
         job.warnings.append(f'audio: {silent}: the answer is from the transcript alone')
     if sound and job.x_t is not None: return 'both'
@@ -135,7 +136,7 @@ def _check_heard(self: Recognizer, job: Job) -> str:
                             '(it had no modality dropout): take it as a guess')
     return heard
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #0b6c840e
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #e972608c
 @patch
 def _check_strange(self: Recognizer, job: Job, heard: str):
     "Warn of what is unlike all that the model knows."
@@ -148,8 +149,8 @@ def _check_strange(self: Recognizer, job: Job, heard: str):
         if heard not in (kind, 'both'): continue
         strange = np.median(job.strange[kind])
         if strange <= 1: continue
-        job.warnings.append(f'{kind}: {verb} unlike what the model knows ({strange:.1f} times as far off as all but 1 % '
-                            f'of {self.known.source}), perhaps {cause}: take the answer as a guess')
+        job.warnings.append(f'{kind}: {verb} unlike what the model knows ({strange:.1f} times as far off as '
+                            f'all but 1 % of {self.known.source}), perhaps {cause}: take the answer as a guess')
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #1e636fe4
 @patch
@@ -204,9 +205,9 @@ def predict(self: Recognizer,
         found.append(answer)
     return found if isinstance(audio, (list, tuple)) or isinstance(text, (list, tuple)) else found[0]
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #a6c6c08a
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #c797a33f
 def load(
-    name: str | Path | None = None,     # best.pt, a run folder, a folder of `save_pretrained` or a name on the hub; None: the model that ships
+    name: str | Path | None = None,     # best.pt, a folder with one, or a name on the hub; None: the model that ships
     *,
     device: str | None = None,          # cpu, cuda, cuda:1, mps; None: the best there is
     audio_encoder: str | None = None,   # where it is now, if it has moved since training
@@ -228,7 +229,7 @@ def load(
                           f'({type(e).__name__}); name a best.pt, a run folder, a folder of save_pretrained '
                           'or a name on the hub') from e
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #5c752ce6
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #cf7e9cc5
 def row_of(answer: Prediction | TamersError) -> dict:
     "An answer as the cells of a table."
     nan = math.nan
@@ -236,7 +237,8 @@ def row_of(answer: Prediction | TamersError) -> dict:
         return dict(prediction=None, confidence=nan, **dict.fromkeys(EMOTIONS, nan),
                     heard=None, seconds=nan, warnings='', error=str(answer))
     return dict(prediction=answer.label, confidence=answer.confidence, **answer.probabilities, heard=answer.heard,
-                seconds=nan if answer.seconds is None else answer.seconds, warnings='; '.join(answer.warnings), error='')
+                seconds=nan if answer.seconds is None else answer.seconds,
+                warnings='; '.join(answer.warnings), error='')
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #e207e858
 def read_table(table) -> list[dict]:
