@@ -15,8 +15,8 @@ from ..model.fusion import FusionModel
 from ..model.checkpoint import Checkpoint, load_checkpoint
 
 # %% auto #0
-__all__ = ['MOST_KNOWN', 'KNOWN', 'NEAREST', 'Known', 'sample_known', 'save_known', 'load_known', 'write_known', 'find_known',
-           'Familiar', 'Plane', 'nearest']
+__all__ = ['KNOWN', 'NEAREST', 'Known', 'sample_known', 'save_known', 'load_known', 'write_known', 'find_known', 'Familiar',
+           'Plane', 'nearest']
 
 # %% ../../nbs/8_prediction/2_known.ipynb #a0cb10e0
 @dataclass
@@ -34,18 +34,14 @@ class Known:
         "The same without embeddings."
         return [Utterance(id, 'dev', text, label, None) for id, text, label in zip(self.ids, self.texts, self.labels)]
 
-# %% ../../nbs/8_prediction/2_known.ipynb #b500301f
-MOST_KNOWN = 600  # utterances
-
+# %% ../../nbs/8_prediction/2_known.ipynb #234b26c2
 def sample_known(
     split,           # a `Split`, with stored features
     source: str,     # the corpus, in words
-    most: int = MOST_KNOWN,
-    seed: int = 0,
+    most: int = 600, # utterances
 ) -> Known:
     "A sample of a split, its classes as frequent as they are there."
-    order = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(seed))
-    rows = order[:most].sort().values
+    rows = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(0))[:most].sort().values
     audio, text = (None if x is None else x.half().cpu() for x in next(split.features.batches([rows])))
     met = [split.utterances[i] for i in rows.tolist()]
     return Known(audio, text, [u.label for u in met], [u.text for u in met], [u.id for u in met], source)
@@ -78,23 +74,22 @@ def load_known(path: str | Path) -> Known:
                           'delete it, and make it anew with tamers.prediction.known.write_known') from e
     return known
 
-# %% ../../nbs/8_prediction/2_known.ipynb #925b2dfb
+# %% ../../nbs/8_prediction/2_known.ipynb #383f7fae
 def write_known(
     checkpoint: str | Path,        # best.pt of a run
     root: str | None = None,       # another corpus; None: the one the head was trained on
-    split: str = 'dev',
     out: str | Path | None = None, # None: known.safetensors beside the checkpoint
 ) -> Path:                         # what was written
-    "Keep a sample of a corpus beside a checkpoint."
+    "Keep a sample of the dev split of a corpus beside a checkpoint."
     from tamers.config import AnalyzeConfig
     from tamers.evaluation.evaluate import corpus_of, load_split
     path = Path(checkpoint)
     ckpt = load_checkpoint(path)
-    rows = load_split(ckpt, AnalyzeConfig(root=root, split=split, num_workers=0), path, say=lambda *_: None)
+    rows = load_split(ckpt, AnalyzeConfig(root=root, split='dev', num_workers=0), path, say=lambda *_: None)
     corpus = root or corpus_of(ckpt, path)
     name = Path(corpus).stem if corpus else 'the demo corpus (made speech)'
     out = Path(out or path.with_name(KNOWN))
-    save_known(sample_known(rows, f'{split} of {name}'), out)
+    save_known(sample_known(rows, f'dev of {name}'), out)
     return out
 
 # %% ../../nbs/8_prediction/2_known.ipynb #96b83005

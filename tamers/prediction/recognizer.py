@@ -20,7 +20,7 @@ from .pretrained import encoder_places, HEAD, is_pretrained, read_pretrained, wr
 from .answers import accept, combine, Job, make_jobs, Prediction, TOGETHER, Window
 
 # %% auto #0
-__all__ = ['TAGS', 'Recognizer', 'without_rows', 'load', 'row_of', 'read_table', 'columns_of']
+__all__ = ['TAGS', 'COLUMNS', 'Recognizer', 'without_rows', 'load', 'row_of', 'read_table', 'columns_of']
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #6a0c3db1
 TAGS = ['tamers', 'emotion-recognition', 'speech']
@@ -79,7 +79,7 @@ def _strangeness(self: Recognizer, kind: str, x: torch.Tensor) -> list[float]:
     "How strange each embedding is; NaN if there is nothing to compare with."
     return self.familiar[kind].strangeness(x).tolist() if self.familiar else [math.nan] * len(x)
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #8b4cee10
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #06818e11
 def without_rows(e: TamersError) -> TamersError:
     "An error about a clip, for somebody without a corpus whose row could be left out."
     return TamersError(str(e).replace(', or leave the row out', '').replace('; leave the row out', ''))
@@ -89,41 +89,37 @@ def _windows(self: Recognizer, jobs: list[Job]):
     "Yield what there is to hear: (job, start, end, samples); a silent window is noted and left out."
     for job in jobs:
         try:
-            for start, wave, loud in job.recording.windows(self.encoders['audio'].max_seconds):
-                end = job.recording.seconds
+            for start, wave, loud in job.audio.windows(self.encoders['audio'].max_seconds):
+                end = job.audio.seconds
                 if loud < SILENCE: job.scored.append((start, end, None, None))
                 else: yield job, start, end, wave
         except TamersError as e: job.error = without_rows(e)
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #f158b1cc
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #9bd7ec63
 @patch
 def _score(self: Recognizer, windows: list):
     "Embed windows, and let the head judge each with the transcript of its job."
-    encoder = self.encoders['audio']
-    x = encoder.encode(encoder.prepare([wave for *_, wave in windows])).to(self.device)
-    for (job, *_), strange in zip(windows, self._strangeness('audio', x)): job.strange['audio'].append(strange)
-    for with_text in (True, False):
-        rows = [i for i, (job, *_) in enumerate(windows) if (job.x_t is not None) == with_text]
-        if not rows: continue
-        x_t = torch.cat([windows[i][0].x_t for i in rows]) if with_text else None
-        out = self.model(x[rows], x_t)
-        for i, log_p, z in zip(rows, self._log_p(out), out.z_a.cpu()):
-            job, start, end, _ = windows[i]
-            job.scored.append((start, end, log_p, z))
+    encoder, (jobs, _, _, waves) = self.encoders['audio'], zip(*windows)
+    x = encoder.encode(encoder.prepare(waves)).to(self.device)
+    out = self.model(x, None if jobs[0].x_t is None else torch.cat([job.x_t for job in jobs]))
+    found = zip(windows, self._log_p(out), out.z_a.cpu(), self._strangeness('audio', x))
+    for (job, start, end, _), log_p, z, strange in found:
+        job.scored.append((start, end, log_p, z))
+        job.strange['audio'].append(strange)
 
 @patch
 def _log_p(self: Recognizer, out):
     "Log-probabilities (B, C), calibrated."
     return (out.logits / self.ckpt.temperature).log_softmax(-1).cpu()
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #e5fab562
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #b37b6e8a
 @patch
 def _check_heard(self: Recognizer, job: Job) -> str:
     "What the answer rests on: both, audio or text; `TamersError` if that is nothing, or not enough for this head."
     sound = any(log_p is not None for _, _, log_p, _ in job.scored)
-    if job.recording and sound: job.warnings += [f'audio: {odd}' for odd in job.recording.oddities()]
-    elif job.recording:
-        silent = f'silence (its loudest moment is {-job.recording.level:.0f} dB below full scale)'
+    if job.audio and sound: job.warnings += [f'audio: {odd}' for odd in job.audio.oddities()]
+    elif job.audio:
+        silent = f'silence (its loudest moment is {-job.audio.level:.0f} dB below full scale)'
         if job.x_t is None:
             raise TamersError(f'{job.name}: {silent}: there is nothing to hear; '
                               'check the microphone, or give a transcript')
@@ -152,7 +148,7 @@ def _check_strange(self: Recognizer, job: Job, heard: str):
         job.warnings.append(f'{kind}: {verb} unlike what the model knows ({strange:.1f} times as far off as '
                             f'all but 1 % of {self.known.source}), perhaps {cause}: take the answer as a guess')
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #1e636fe4
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #2ee111e3
 @patch
 def _conclude(self: Recognizer, job: Job) -> Prediction:
     "The answer to a job; `TamersError` if there is none."
@@ -169,9 +165,9 @@ def _conclude(self: Recognizer, job: Job) -> Prediction:
         label=max(probabilities, key=probabilities.get), probabilities=probabilities, heard=heard,
         z_audio=z_a, z_text=None if job.x_t is None else self.model.project(job.x_t, 'text')[0].cpu().numpy(),
         warnings=job.warnings, windows=windows if len(windows) > 1 else [],
-        seconds=job.recording and job.recording.seconds)
+        seconds=job.audio and job.audio.seconds)
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #6c65ae70
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #2eea777b
 @patch
 @torch.no_grad()
 def answers(self: Recognizer, audio=None, text=None, *, rate=None, batch_size=16):
@@ -182,8 +178,9 @@ def answers(self: Recognizer, audio=None, text=None, *, rate=None, batch_size=16
         some, jobs = jobs[:batch_size], jobs[batch_size:]
         for job in some: accept(job, list(self.encoders), self.model.attention is not None)
         self._read([j for j in some if j.text is not None and not j.error])
-        heard = self._windows(j for j in some if j.recording and not j.error)
-        for windows in chunked(heard, batch_size): self._score(windows)
+        for read in (True, False):
+            heard = self._windows(j for j in some if j.audio and not j.error and (j.x_t is not None) == read)
+            for windows in chunked(heard, batch_size): self._score(windows)
         for job in some:
             try: answer = self._conclude(job)
             except TamersError as e: answer = e
@@ -229,15 +226,14 @@ def load(
                           f'({type(e).__name__}); name a best.pt, a run folder, a folder of save_pretrained '
                           'or a name on the hub') from e
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #cf7e9cc5
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #089fe744
+COLUMNS = ['prediction', 'confidence', *EMOTIONS, 'heard', 'seconds', 'warnings', 'error']
+
 def row_of(answer: Prediction | TamersError) -> dict:
     "An answer as the cells of a table."
-    nan = math.nan
-    if isinstance(answer, TamersError):
-        return dict(prediction=None, confidence=nan, **dict.fromkeys(EMOTIONS, nan),
-                    heard=None, seconds=nan, warnings='', error=str(answer))
+    if isinstance(answer, TamersError): return dict(warnings='', error=str(answer))
     return dict(prediction=answer.label, confidence=answer.confidence, **answer.probabilities, heard=answer.heard,
-                seconds=nan if answer.seconds is None else answer.seconds,
+                seconds=math.nan if answer.seconds is None else answer.seconds,
                 warnings='; '.join(answer.warnings), error='')
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #e207e858
@@ -256,20 +252,16 @@ def read_table(table) -> list[dict]:
         raise TamersError(f'{name}: has neither a column audio nor text, but {has}; name at least one so')
     return rows
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #761c38f9
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #5ffa2d5f
 def columns_of(rows: list[dict], table) -> tuple[list, list]:
     "Recordings and transcripts of some rows; the paths of a file are relative to its folder."
     folder = '' if hasattr(table, 'to_dict') else Path(table).parent
-    def cell(row, column):
-        x = row.get(column)
-        absent = x is None or x == '' or isinstance(x, float) and math.isnan(x)
-        return None if absent else x
-    audio = [cell(row, 'audio') for row in rows]
-    text = [cell(row, 'text') for row in rows]
-    return ([os.path.join(folder, a) if isinstance(a, (str, Path)) else a for a in audio],
-            [None if t is None else str(t) for t in text])
+    absent = lambda x: x is None or x == '' or isinstance(x, float) and math.isnan(x)
+    audio, text = ([None if absent(x := row.get(k)) else x for row in rows] for k in ('audio', 'text'))
+    audio = [os.path.join(folder, a) if isinstance(a, (str, Path)) else a for a in audio]
+    return audio, [None if t is None else str(t) for t in text]
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #ae1a4f77
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #9f4d4880
 @patch
 def predict_table(self: Recognizer,
     table,             # a DataFrame, or a .csv, .tsv or .jsonl file, with the columns audio and text, or one of them
@@ -280,6 +272,6 @@ def predict_table(self: Recognizer,
     import pandas as pd
     rows = read_table(table)
     answers = self.answers(*columns_of(rows, table), batch_size=batch_size)
-    said = pd.DataFrame(map(row_of, answers), index=getattr(table, 'index', None))
+    said = pd.DataFrame(map(row_of, answers), columns=COLUMNS, index=getattr(table, 'index', None))
     kept = pd.DataFrame(rows, index=said.index).drop(columns=said.columns, errors='ignore')
     return pd.concat([kept, said], axis=1)
