@@ -44,7 +44,7 @@ def run_to_show(
     from tamers.training.run import demo_head # what only shows need not load what trains
     return demo_head()
 
-# %% ../../nbs/9_pages/1_html.ipynb #7d90da6a
+# %% ../../nbs/9_pages/1_html.ipynb #87dde78b
 STYLE = """
 .tm-card{margin:.3em 0} .tm-card small{color:#777} .tm-card audio{height:28px;width:260px}
 .tm-patch{display:inline-block;width:.8em;height:.8em;border:1px solid #555}
@@ -55,6 +55,7 @@ STYLE = """
 .tm-note{border-left:4px solid #c98a00;padding:.35em .7em;margin:.4em 0;background:rgba(201,138,0,.12)}
 .tm-error{border-left:4px solid #c0392b;padding:.6em .8em;background:rgba(192,57,43,.13)}
 .tm-strip{display:flex;height:1.6em;border-radius:3px;overflow:hidden;margin:.4em 0}
+.tm-strip div{border-right:1px solid rgba(255,255,255,.6)}
 """
 
 @dataclass(repr=False)
@@ -99,14 +100,15 @@ def cards(rows) -> Html:
     "Several cards, one below the other; `rows` holds the arguments of each."
     return Html(''.join(card(*row) for row in rows))
 
-# %% ../../nbs/9_pages/1_html.ipynb #be3b55dc
+# %% ../../nbs/9_pages/1_html.ipynb #ddaf352e
 def draw_utterance(
     u: Utterance,
     places: np.ndarray,  # (1, 2), or (2, 2) of audio and text, in pixels
     note: str = '',      # a remark
 ) -> str:                # SVG
     "The marks of an utterance, and what is shown when one points at them."
-    title = '\n'.join(filter(None, (f'{u.label}: “{u.text}”', note)))
+    title = f'{u.label}: “{u.text}”' if u.text else u.label
+    if note: title += f'\n{note}'
     fill = f'fill="{PALETTE[u.label]}"'
     (x, y), *text = places
     marks = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {fill}/>'
