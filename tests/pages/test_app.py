@@ -258,7 +258,7 @@ def test_upload_transcript_prediction_and_a_bad_file(page, clip, tmp_path):
     page.click('#go')
     assert answered(page, 'by voice and words').startswith('anger')
     assert all(e in page.inner_text('#bars') for e in EMOTIONS) and page.locator('#bars meter').count() == 21
-    assert page.locator('#place svg circle').count() == 252 and page.locator('#place polygon').count() == 1
+    assert page.locator('#place svg circle').count() == 252 and page.locator('#place svg text').count() == 1
     picture = '(() => {const i = document.querySelector("#sound img"); return i.complete && i.naturalWidth})()'
     assert page.evaluate(picture) > 100
     page.fill('#words textarea', EVIL)
