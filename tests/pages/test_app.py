@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-
-from tamers.commands import tamers_app
+from tamers.commands import AppConfig, tamers_app
 from tamers.pages import app as module
-from tamers.commands import AppConfig
 from tamers.pages.app import examples_of, launch, make_app, respond
 from tamers.core import EMOTIONS, TamersError
+from tamers.data.load import csv_rows
 from tamers.data.demo import demo_corpus
 from tamers.prediction.recognizer import load
 
@@ -26,7 +25,8 @@ try: module.need_gradio()   # before anybody else imports it
 except TamersError as e: pytest.skip(str(e), allow_module_level=True)
 
 SAID = 'So, shut up about my brother!'
-EVIL = '<img src=x onerror="document.title=\'broken\'"> ${document.title="broken"} {{document.title="broken"}} <script>document.title="broken"</script>'
+EVIL = ('<img src=x onerror="document.title=\'broken\'"> ${document.title="broken"} {{document.title="broken"}} '
+        '<script>document.title="broken"</script>')
 
 
 @pytest.fixture(scope='module')
@@ -57,38 +57,40 @@ def ask(client, audio, text):
     return client.predict(audio and handle_file(audio), text, api_name='/answer')
 
 
-def columns(said):
-    "The percentages of each column of bars."
-    rows = [re.findall(r'(\d+) %', row) for row in re.findall(r'<tr><th scope="row">.*?</tr>', said)]
-    return list(zip(*rows))
-
-
 def test_it_listens_on_this_machine_alone(address):
     assert address.startswith('http://127.0.0.1:')
     if not sys.platform.startswith('linux'): pytest.skip('only Linux answers for 127.0.0.2, too')
-    with socket.socket() as s:   # who listens on every address would be reached here
+    with socket.socket() as s:   # a server that listens on every address would be reached here
         s.settimeout(3)
         assert s.connect_ex(('127.0.0.2', int(address.rstrip('/').rsplit(':')[-1]))) != 0
 
 
-
 def test_answers_over_http(client, clip):
-    said, sound, place = ask(client, clip, SAID)
-    assert '>anger <small>' in said and 'voice and words' in said and len(columns(said)) == 3 and len(columns(said)[0]) == 7
-    assert 'data:image/png;base64,' in sound and '<svg' in place and 'Nearest of 252 utterances' in place and place.count('similarity') == 5
-    said, sound, place = ask(client, clip, '')
-    assert 'the voice alone' in said and said.count('not given') == 2 and 'never was in training' in said
-    said, sound, place = ask(client, None, SAID)
-    assert 'the words alone' in said and 'no sound was given' in sound and '<svg' in place
+    said, *bars, sound, place = ask(client, clip, SAID)
+    assert '>anger <small>' in said and 'voice and words' in said
+    for bar in bars:
+        assert {c['label'] for c in bar['confidences']} == set(EMOTIONS)
+        assert sum(c['confidence'] for c in bar['confidences']) == pytest.approx(1)
+    assert sound['type'] == 'matplotlib' and sound['plot'].startswith('data:image/')
+    assert '<svg' in place and 'Nearest of 252 utterances' in place and place.count('similarity') == 5
+    said, voice, words, both, sound, place = ask(client, clip, '')
+    assert 'the voice alone' in said and 'never was in training' in said
+    assert voice['confidences'] and words['label'] == both['label'] == 'not given'
+    said, voice, words, both, sound, place = ask(client, None, SAID)
+    assert 'the words alone' in said and sound is None and '<svg' in place
+    assert words['confidences'] and voice['label'] == both['label'] == 'not given'
 
 
 def test_what_it_refuses(client, tmp_path):
-    for name, write, words in (('bad.wav', lambda p: p.write_text('no sound'), 'cannot be decoded as audio'), ('long.wav', lambda p: sf.write(p, np.zeros(16000*31), 16000), 'lasts 1 minutes; this page takes 0.5'),
-                               ('zero.wav', lambda p: sf.write(p, np.zeros(0), 16000), 'less than one analysis window'), ('quiet.wav', lambda p: sf.write(p, np.zeros(16000), 16000), 'silence')):
-        write(tmp_path/name)
-        said, sound, place = ask(client, tmp_path/name, None)
+    (tmp_path/'bad.wav').write_text('no sound')
+    for name, n in (('long.wav', 16000*31), ('zero.wav', 0), ('quiet.wav', 16000)):
+        sf.write(tmp_path/name, np.zeros(n), 16000)
+    for name, words in (('bad.wav', 'cannot be decoded as audio'), ('long.wav', 'lasts 1 minutes; this page takes 0.5'),
+                        ('zero.wav', 'less than one analysis window'), ('quiet.wav', 'silence')):
+        said, *bars, sound, place = ask(client, tmp_path/name, None)
         told = html.unescape(said.split('role="alert">')[1])
-        assert told.startswith(f'{name}: ') and words in told and '/' not in told.split('(')[0] and sound == place == ''
+        assert told.startswith(f'{name}: ') and words in told and '/' not in told.split('(')[0]
+        assert not any(bars) and sound is None and place == ''
     assert 'nothing to answer from' in ask(client, None, '  ')[0]
 
 
@@ -96,7 +98,8 @@ def test_a_large_file_is_refused(address, tmp_path):
     "By the server, whatever a page's own check says."
     (tmp_path/'large.wav').write_bytes(bytes(2*2**20))
     from gradio_client import Client, handle_file
-    with pytest.raises(Exception, match='(?i)size|large|413'): Client(address, verbose=False).predict(handle_file(tmp_path/'large.wav'), '', api_name='/answer')
+    with pytest.raises(Exception, match='(?i)size|large|413'):
+        Client(address, verbose=False).predict(handle_file(tmp_path/'large.wav'), '', api_name='/answer')
 
 
 def test_files_of_this_machine_stay_where_they_are(address, model):
@@ -106,16 +109,20 @@ def test_files_of_this_machine_stay_where_they_are(address, model):
 
 
 def test_the_policy_names_this_server_alone(address):
-    with urllib.request.urlopen(address) as reply: policy, page = reply.headers['content-security-policy'], reply.read().decode()
-    assert "default-src 'self'" in policy and 'http' not in policy and '*' not in policy and reply.headers['x-content-type-options'] == 'nosniff'
+    with urllib.request.urlopen(address) as reply: headers, page = reply.headers, reply.read().decode()
+    policy = headers['content-security-policy']
+    assert "default-src 'self'" in policy and 'http' not in policy and '*' not in policy
+    assert headers['x-content-type-options'] == 'nosniff'
     config = json.loads(re.search(r'window\.gradio_config = (\{.*?\});', page)[1])
-    assert not config['analytics_enabled'] and config.get('is_colab') is False and 'fonts.googleapis' not in config.get('theme', '')
+    assert not config['analytics_enabled'] and config.get('is_colab') is False
+    assert 'fonts.googleapis' not in config.get('theme', '')
 
 
 def test_text_is_escaped(model, clip, tmp_path):
     (bad := tmp_path/'<b>"x".wav').write_text('no sound')
     for args in ((str(clip), EVIL), (None, EVIL), (str(bad), EVIL)):
-        made = ''.join(respond(model, *args))
+        said, *_, place = respond(model, *args)
+        made = said + place
         assert '<script' not in made and 'src=x' not in made and '<b>"x' not in made
 
 
@@ -124,9 +131,15 @@ def test_each_example_has_an_answer(which, model, tmp_path):
     if which == 'shipped': model = load(device='cpu')
     rows = examples_of(model, tmp_path)
     assert len(rows) == 6 and any(a is None for a, _ in rows) and any(not t for _, t in rows)
-    found = [respond(model, a, t) for a, t in rows]
-    assert all('role="alert"' not in said for said, _, _ in found) and 'sounds unlike' in found[-1][0]
-    assert [re.search(r'tm-answer">(\w+)', said)[1] for said, _, _ in found][:3] == ['anger', 'joy', 'surprise']
+    found = [respond(model, a, t)[0] for a, t in rows]
+    assert all('role="alert"' not in said for said in found) and 'sounds unlike' in found[-1]
+    assert [re.search(r'tm-answer">(\w+)', said)[1] for said in found][:3] == ['anger', 'joy', 'surprise']
+
+
+def test_the_lines_are_those_of_the_corpus():
+    rows = csv_rows(demo_corpus()/'dev_sent_emo.csv', ('Utterance',))
+    lines = {f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}": row['Utterance'] for _, row in rows}
+    assert all(lines[id] == line for id, line in module.EXAMPLES if id and line)
 
 
 def test_a_model_brings_its_own_examples(model, clip, tmp_path, monkeypatch):
@@ -142,7 +155,7 @@ def test_a_model_brings_its_own_examples(model, clip, tmp_path, monkeypatch):
 def test_without_known_utterances(model, clip, monkeypatch):
     monkeypatch.setattr(model, 'known', None)
     monkeypatch.setattr(model, 'familiar', {})
-    said, sound, place = respond(model, str(clip), SAID)
+    said, *_, place = respond(model, str(clip), SAID)
     assert 'tm-answer' in said and 'knows no utterances' in place and 'could not be checked' in said
 
 
@@ -151,7 +164,9 @@ def test_a_taken_port_is_told(model, tmp_path):
         s.bind(('127.0.0.1', 0))
         s.listen()
         port = s.getsockname()[1]
-        with pytest.raises(TamersError, match=f'--port {port}: cannot be listened on'): launch(make_app(model, folder=tmp_path), folder=tmp_path, port=port, block=False)
+        app = make_app(model, folder=tmp_path)
+        with pytest.raises(TamersError, match=f'--port {port}: cannot be listened on'):
+            launch(app, folder=tmp_path, port=port, block=False)
 
 
 def test_settings():
@@ -167,13 +182,16 @@ def test_without_gradio(monkeypatch, capsys):
 
 def test_the_command_serves_until_it_is_stopped(clip):
     import signal
-    p = subprocess.Popen([sys.executable, '-c', 'from tamers.commands import tamers_app; tamers_app()', '--no-browser', '--device', 'cpu'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                         env={k: v for k, v in os.environ.items() if k != 'GRADIO_TEMP_DIR'} | dict(GRADIO_ANALYTICS_ENABLED='True'),
-                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a shell's background job would ignore it
+    code = 'from tamers.commands import tamers_app; tamers_app()'
+    command = [sys.executable, '-c', code, '--no-browser', '--device', 'cpu']
+    env = {k: v for k, v in os.environ.items() if k != 'GRADIO_TEMP_DIR'} | dict(GRADIO_ANALYTICS_ENABLED='True')
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)   # a shell's background job would ignore it
+    p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=listen)
     line = p.stdout.readline()
     try:
         at = re.search(r'http://127\.0\.0\.1:\d+/', line)[0]
-        with urllib.request.urlopen(at) as reply: assert reply.status == 200 and b'"analytics_enabled":false' in reply.read().replace(b': ', b':')
+        with urllib.request.urlopen(at) as reply:
+            assert reply.status == 200 and b'"analytics_enabled":false' in reply.read().replace(b': ', b':')
     finally:
         p.send_signal(signal.SIGINT)
         _, err = p.communicate(timeout=60)
@@ -189,7 +207,8 @@ BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stab
 def browser():
     "Headless Chromium, by playwright: its own or the system's; with a microphone that hears a made sound."
     api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed: pip install playwright')
-    flags = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream'] + ['--no-sandbox'] * (hasattr(os, 'geteuid') and os.geteuid() == 0)
+    flags = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream']
+    if hasattr(os, 'geteuid') and os.geteuid() == 0: flags.append('--no-sandbox')
     with api.sync_playwright() as p:
         here = [None, *filter(None, map(shutil.which, BROWSERS))]
         for path in here:
@@ -203,7 +222,7 @@ def browser():
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=['desktop', 'phone'])
 def page(browser, address, request):
-    "The page in a fresh browser that notes every request; nothing may leave for another address, and no script may fail."
+    "The page in a fresh browser; no request may leave for another address, and no script may fail."
     context = browser.new_context(viewport=dict(zip(('width', 'height'), request.param)), permissions=['microphone'])
     page = context.new_page()
     asked, broken = [], []
@@ -220,13 +239,15 @@ def page(browser, address, request):
 
 def upload(page, path):
     page.set_input_files('#voice input[type=file]', str(path))
-    page.wait_for_selector('#voice button[aria-label="Clear"], #voice audio, #voice #waveform', state='attached', timeout=30_000)
+    there = '#voice button[aria-label="Clear"], #voice audio, #voice #waveform'
+    page.wait_for_selector(there, state='attached', timeout=30_000)
 
 
 def answered(page, words):
     "Wait until the answer holds some words; its text."
     from playwright.sync_api import TimeoutError
-    try: page.wait_for_function('w => document.querySelector("#answer").innerText.includes(w)', arg=words, timeout=40_000)
+    said = 'w => document.querySelector("#answer").innerText.includes(w)'
+    try: page.wait_for_function(said, arg=words, timeout=40_000)
     except TimeoutError: pytest.fail(f'the page never said {words!r}, but: {page.inner_text("body")}')
     return page.inner_text('#answer')
 
@@ -235,10 +256,11 @@ def test_upload_transcript_prediction_and_a_bad_file(page, clip, tmp_path):
     upload(page, clip)
     page.fill('#words textarea', SAID)
     page.click('#go')
-    said = answered(page, 'by voice and words')
-    assert said.startswith('anger') and all(e in said for e in EMOTIONS)
-    assert page.locator('#answer .tm-bar').count() == 21 and page.locator('#place svg circle').count() > 252 and page.locator('#place polygon').count() == 1
-    assert page.evaluate('(() => {const i = document.querySelector("#sound img"); return i.complete && i.naturalWidth})()') > 100
+    assert answered(page, 'by voice and words').startswith('anger')
+    assert all(e in page.inner_text('#bars') for e in EMOTIONS) and page.locator('#bars meter').count() == 21
+    assert page.locator('#place svg circle').count() == 252 and page.locator('#place svg text').count() == 1
+    picture = '(() => {const i = document.querySelector("#sound img"); return i.complete && i.naturalWidth})()'
+    assert page.evaluate(picture) > 100
     page.fill('#words textarea', EVIL)
     page.click('#go')
     answered(page, 'text: ')
@@ -256,7 +278,11 @@ def test_an_example_at_one_click(page):
     page.get_by_text("Wow, you speak French?").click()
     assert answered(page, 'by voice and words').startswith('surprise')
     assert page.input_value('#words textarea') == "Wow, you speak French?"
-    page.wait_for_function('() => {const r = document.querySelector(".tm-answer").getBoundingClientRect(); return r.top >= 0 && r.top < innerHeight}', timeout=5000)
+    seen = """() => {
+        const r = document.querySelector(".tm-answer").getBoundingClientRect()
+        return r.top >= 0 && r.top < innerHeight
+    }"""
+    page.wait_for_function(seen, timeout=5000)
 
 
 def test_the_microphone(page):
