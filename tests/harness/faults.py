@@ -85,14 +85,14 @@ def again(folder, flags):
 def held(folder) -> dict:
     "All that is valid in a folder: vectors by store and key, the checkpoints, the log; and the names of what is not."
     from tamers.model.checkpoint import load_checkpoint
-    from tamers.store.store import read_shard
+    from tamers.store.store import read_block
     from tamers.training.watch import read_log
     found, bad = dict(vectors={}, checkpoints={}, log=[]), [str(p.name) for p in folder.rglob('*.damaged')]
     def tried(path, read):
         try: return read(path)
         except Exception as e: bad.append(f'{path.relative_to(folder)}: {e}')
     for path in sorted((folder/'store').rglob('*.safetensors')):
-        keys, x, _ = tried(path, read_shard) or ([], [], [])
+        keys, x, _ = tried(path, read_block) or ([], [], [])
         found['vectors'] |= {(path.parent.name, k): v.numpy().tobytes() for k, v in zip(keys, x)}
     for path in (folder/'store').glob('listings/*.jsonl'): tried(path, lambda p: [json.loads(line) for line in p.read_text().splitlines()])
     for path in (folder/'run').glob('*.pt'): found['checkpoints'][path.name] = tried(path, load_checkpoint)

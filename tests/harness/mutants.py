@@ -200,9 +200,9 @@ def tensors():
 
 def vectors():
     import torch
-    from tamers.store.store import write_shard
+    from tamers.store.store import write_block
     with tempfile.TemporaryDirectory() as tmp:
-        write_shard(Path(tmp)/'x.safetensors', [f'{i:064x}' for i in range(9)], torch.randn(9, 5, generator=torch.Generator().manual_seed(0)), torch.zeros(9, dtype=torch.bool))
+        write_block(Path(tmp)/'x.safetensors', [f'{i:064x}' for i in range(9)], torch.randn(9, 5, generator=torch.Generator().manual_seed(0)), torch.zeros(9, dtype=torch.bool))
         return (Path(tmp)/'x.safetensors').read_bytes()
 
 @lru_cache

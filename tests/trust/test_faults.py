@@ -12,7 +12,7 @@ from tamers import commands
 from tamers.model.checkpoint import load_checkpoint
 from tamers.core import atomic_path
 from tamers.encoders.encoder import Encoder
-from tamers.store.store import Pending, read_shard
+from tamers.store.store import Pending, read_block
 from tamers.training.watch import read_log
 
 resource = pytest.importorskip('resource', reason='limits on a process exist on Unix alone')
@@ -40,7 +40,7 @@ def vectors(folder):
     assert not list(folder.rglob('*.damaged'))
     found = {}
     for path in sorted((folder/'store').rglob('*.safetensors')):
-        keys, x, _ = read_shard(path)
+        keys, x, _ = read_block(path)
         assert keys
         for k, v in zip(keys, x):
             assert found.setdefault((path.parent.name, k), v.numpy().tobytes()) == v.numpy().tobytes()
@@ -303,7 +303,7 @@ def slow_to_start(seconds):
     "Another process has finished its share before this one looks at the store."
     reload = tamers.store.store.EmbeddingStore.reload
     def late(self):
-        if not self.shards: time.sleep(seconds)
+        if not self.blocks: time.sleep(seconds)
         reload(self)
     tamers.store.store.EmbeddingStore.reload = late
 
@@ -338,7 +338,7 @@ def test_uneven_ends(kind, world, size, request, fork, tmp_path, encoders, undis
     codes, out = run_ranks(fork, world, argv(root, tmp_path, encoders, '--batch-size', size), tmp_path)
     assert codes == [0] * world, out
     assert vectors(tmp_path) == undisturbed[root][0], 'the same bits as from one process'
-    assert set(Counter((p.parent, k) for p in (tmp_path/'store').rglob('*.safetensors') for k in read_shard(p)[0]).values()) == {1}, 'nothing was encoded twice'
+    assert set(Counter((p.parent, k) for p in (tmp_path/'store').rglob('*.safetensors') for k in read_block(p)[0]).values()) == {1}, 'nothing was encoded twice'
     assert [r[:2] for r in outcome(tmp_path)] == [(1, 1), (2, 2)]
 
 

@@ -13,7 +13,7 @@ from tamers.model.checkpoint import load_checkpoint
 from tamers.config import TrainConfig
 from tamers.core import TamersError, alone_in
 from tamers.data.files import FileIndex
-from tamers.store.store import EmbeddingStore, read_shard, write_shard
+from tamers.store.store import EmbeddingStore, read_block, write_block
 
 HOLD = '''
 import sys, time
@@ -37,7 +37,7 @@ def held(folder, seconds=60):
         p.stdout.close()
 
 
-def shards_of(folder): return Counter((p.parent.name, k) for p in (folder/'store').rglob('*.safetensors') for k in read_shard(p)[0])
+def shards_of(folder): return Counter((p.parent.name, k) for p in (folder/'store').rglob('*.safetensors') for k in read_block(p)[0])
 
 
 # ---- one folder of a run ----
@@ -174,13 +174,13 @@ def test_an_index_that_is_damaged_further_on(tmp_path, capsys):
 
 def test_two_processes_find_the_same_damage(tmp_path, monkeypatch, capsys):
     store = EmbeddingStore(tmp_path, dict(kind='text'))
-    write_shard(store.folder/'1.safetensors', ['ab' * 32], torch.ones(1, 2), torch.tensor([False]))
+    write_block(store.folder/'1.safetensors', ['ab' * 32], torch.ones(1, 2), torch.tensor([False]))
     (store.folder/'1.safetensors').write_bytes(b'torn')
-    real = tamers.store.store.read_shard
+    real = tamers.store.store.read_block
     def late(path):
         try: return real(path)
         finally: path.rename(path.with_suffix('.damaged'))      # the other process was quicker
-    monkeypatch.setattr(tamers.store.store, 'read_shard', late)
+    monkeypatch.setattr(tamers.store.store, 'read_block', late)
     store.reload()
     assert len(store) == 0 and 'encoded again' in capsys.readouterr().out
 
