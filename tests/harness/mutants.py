@@ -264,8 +264,8 @@ def read_table(name, data, here):
 
 def read_shard_file(name, data, here):
     "A shard, streamed and listed."
-    from tamers.store.ingest import ingest, shard_corpus
-    from tamers.store.splits import label_rule
+    from tamers.store.ingest import ingest
+    from tamers.store.listings import label_rule, shard_corpus
     (here/name).write_bytes(data)
     rule = label_rule(False)
     listings = ingest([str(here/name)], lambda records: {}, here/'listings', label_of=rule, progress=False, say=lambda line: None)
@@ -273,7 +273,7 @@ def read_shard_file(name, data, here):
 
 def read_listing(name, data, here):
     "A listing that an earlier run left."
-    from tamers.store.ingest import _listing_path, find_listing, open_listings, shard_corpus
+    from tamers.store.listings import _listing_path, find_listing, open_listings, shard_corpus
     shard = str(here/'a.tar')
     _listing_path(here, shard).write_bytes(data)
     if find_listing(here, shard) is not None: check_corpus(shard_corpus(str(here), open_listings(here, [shard])))
@@ -353,7 +353,7 @@ def read_root(name, data, here):
 
 def read_label(name, data, here):
     "The label of a row, as strangers write it."
-    from tamers.store.splits import label_rule
+    from tamers.store.listings import label_rule
     from tamers.store.shards import flatten
     try: row = json.loads(data)
     except (ValueError, RecursionError): row = dict(label=data.decode('utf-8', 'replace'))

@@ -1,4 +1,4 @@
-"Corpora as streams: what is in a shard, what is broken in it, URLs, restarts, several processes, EmoNet-Voice, transcripts."
+"Corpora as streams: what is in a shard and what is broken in it, URLs, restarts, processes, EmoNet-Voice, transcripts."
 import errno
 import gzip
 import http.server
@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import sys
 import tarfile
 import threading
@@ -22,15 +23,15 @@ import soundfile
 import torch
 import transformers as tf
 
-import tamers.store.shards as shards_module
-from tamers.data.audio import load_audio, probe
+from tamers.data.audio import Clip, load_audio, probe
 from tamers.core import TamersError, sha256
 from tamers.store.emonet import emonet_label, is_emonet
-from tamers.store.ingest import find_listing, ingest, open_listings, shard_corpus
-from tamers.store.shards import expand_braces, find_shards, pick, read_shard, stamp
+from tamers.store.ingest import ingest
+from tamers.store.listings import find_listing, open_listings, shard_corpus
+from tamers.store.shards import expand_braces, find_shards, MOST_BYTES, read_shard, stamp
 from tamers.data.files import FileIndex
 from tamers.store.store import Item
-from tamers.store.transcripts import Transcriber, Transcripts, transcribe_missing
+from tamers.store.transcripts import Transcriber, Transcripts
 
 
 def sound(pitch=200, seconds=0.3, format='WAV', rate=16_000):
@@ -123,7 +124,7 @@ def test_names_are_only_ids_and_links_are_nothing(tmp_path):
 
 
 def test_broken_members_are_named_and_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards_module, 'LIMIT', 20_000)
+    monkeypatch.setitem(MOST_BYTES, 'clip', 20_000)
     members = samples(1) | {'big.wav': sound(seconds=2), 'big.cls': b'joy', 'noise.mp3': b'no sound at all', 'noise.cls': b'joy', 'empty.wav': b'', 'empty.cls': b'joy', 'alone.json': fields(label='joy'),
         'json.wav': sound(250), 'json.json': b'{"label": ', 'take.1.wav': sound(260), 'take.2.wav': sound(270), 'half.wav': sound(280), 'half.json': b'{"text": "\\ud83d", "label": "joy"}',
         'blip.wav': sound(seconds=0.01), 'blip.cls': b'joy', 'list.wav': sound(290), 'list.json': b'[1, 2]', 'LICENSE': b'', 'deep.wav': sound(295), 'deep.json': b'[' * 15_000}
@@ -179,7 +180,7 @@ def test_memory_does_not_grow_with_the_shard(tmp_path):
 
 def test_pieces_are_bounded_in_bytes(tmp_path, monkeypatch):
     import tamers.store.ingest
-    monkeypatch.setattr(tamers.store.ingest, 'PIECE', 3 * len(sound(seconds=0.1)))
+    monkeypatch.setattr(tamers.store.ingest, 'PIECE_BYTES', 3 * len(sound(seconds=0.1)))
     encode = Encoder()
     run([write_tar(tmp_path / 'a.tar', samples(8))], tmp_path / 'listings', encode)
     assert encode.pieces == [3, 3, 2]
@@ -529,54 +530,72 @@ def ctc(tmp_path_factory):
 def noise(seconds, seed=0): return (0.1 * np.random.default_rng(seed).standard_normal(int(16_000 * seconds))).astype(np.float32)
 
 
-def test_ctc_writes_the_same_in_any_company(ctc):
-    transcriber = Transcriber(ctc)
+def test_ctc_writes_the_same_in_any_company(ctc, tmp_path):
+    transcriber = Transcriber(ctc, tmp_path)
     waves = [noise(s, i) for i, s in enumerate((0.03, 0.5, 2, 3.7, 70))]
     together = transcriber(waves)
-    assert together == [transcriber([w])[0] for w in waves] and all(together) and len(together[4]) > 2 * len(together[3])
-    low = Transcriber(ctc, dtype=torch.bfloat16)
+    assert together == [transcriber([w])[0] for w in waves] and all(together)
+    assert len(together[4]) > 2 * len(together[3])
+    low = Transcriber(ctc, tmp_path, dtype=torch.bfloat16)
     assert low.spec != transcriber.spec and all(low(waves[:2]))
 
 
 def test_the_spec_knows_the_weights_and_the_habits(ctc, tmp_path):
-    import shutil
-    before = Transcriber(ctc).spec
-    for name, change in {'generation_config.json': lambda p: p.write_text('{"max_length": 7}'), 'model.safetensors': lambda p: p.write_bytes(p.read_bytes()[:-1] + b'\1')}.items():
+    before = Transcriber(ctc, tmp_path).spec
+    changes = {'generation_config.json': lambda p: p.write_text('{"max_length": 7}'),
+               'model.safetensors': lambda p: p.write_bytes(p.read_bytes()[:-1] + b'\1')}
+    for name, change in changes.items():
         shutil.copytree(ctc, tmp_path / name)
         change(tmp_path / name / name)
-        assert Transcriber(tmp_path / name).spec != before
+        assert Transcriber(tmp_path / name, tmp_path).spec != before
+
+
+def test_a_spec_stays_what_it_was(ctc, tmp_path):
+    "The words of an earlier version are found again."
+    spec = Transcriber(ctc, tmp_path).spec
+    assert {k: v for k, v in spec.items() if k != 'identity'} == dict(schema=1, kind='transcript', family='wav2vec2',
+        dtype='float32', decoding='greedy, 30 s', generation=None)
 
 
 def test_recognisers_that_are_broken(ctc, tmp_path):
-    import shutil
-    shutil.copytree(ctc, tmp_path / 'bad')
-    (tmp_path / 'bad/model.safetensors').write_bytes(b'rubbish')
-    with pytest.raises(TamersError, match='speech recogniser .*bad: its weights, tokenizer or feature extractor cannot be read'): Transcriber(tmp_path / 'bad')([noise(1)])
-    config = json.loads((tmp_path / 'bad/config.json').read_text())
-    (tmp_path / 'bad/config.json').write_text(json.dumps(config | dict(num_hidden_layers=3)))
-    shutil.copy(ctc / 'model.safetensors', tmp_path / 'bad/model.safetensors')
-    with pytest.raises(TamersError, match=r'bad: \d+ of its weights are missing \(wav2vec2.encoder.layers.2'): Transcriber(tmp_path / 'bad')([noise(1)])
-    (tmp_path / 'bad/config.json').write_text(json.dumps(config | dict(architectures=['Wav2Vec2ForPreTraining'])))
-    with pytest.raises(TamersError, match='Wav2Vec2ForPreTraining.*writes no text'): Transcriber(tmp_path / 'bad')
+    bad = tmp_path / 'bad'
+    shutil.copytree(ctc, bad)
+    (bad / 'model.safetensors').write_bytes(b'rubbish')
+    words = 'speech recogniser .*bad: its weights, tokenizer or feature extractor cannot be read'
+    with pytest.raises(TamersError, match=words): Transcriber(bad, tmp_path)([noise(1)])
+    config = json.loads((bad / 'config.json').read_text())
+    (bad / 'config.json').write_text(json.dumps(config | dict(num_hidden_layers=3)))
+    shutil.copy(ctc / 'model.safetensors', bad / 'model.safetensors')
+    words = r'bad: \d+ of its weights are missing \(wav2vec2.encoder.layers.2'
+    with pytest.raises(TamersError, match=words): Transcriber(bad, tmp_path)([noise(1)])
+    (bad / 'config.json').write_text(json.dumps(config | dict(architectures=['Wav2Vec2ForPreTraining'])))
+    with pytest.raises(TamersError, match='Wav2Vec2ForPreTraining.*writes no text'): Transcriber(bad, tmp_path)
 
 
 def test_shards_without_words_are_transcribed_once(ctc, tmp_path):
     mute = {f'{i}.{end}': d for i in range(5) for end, d in dict(wav=sound(200 + 60*i, 0.5), cls=b'joy').items()}
-    path = write_tar(tmp_path / 'a.tar', mute | {'spoken.wav': sound(900), 'spoken.json': fields(text='hello', label='joy'), 'nan.wav': (nan := nan_clip()), 'nan.cls': b'joy'})
-    transcriber, asked = Transcriber(ctc), []
-    written = Transcripts(tmp_path / 'store', transcriber.spec)
+    odd = {'spoken.wav': sound(900), 'spoken.json': fields(text='hello', label='joy'),
+           'nan.wav': (nan := nan_clip()), 'nan.cls': b'joy'}
+    path = write_tar(tmp_path / 'a.tar', mute | odd)
+    transcriber, asked, texts = Transcriber(ctc, tmp_path / 'store'), [], {}
+
     def transcribe(records):
         asked.append(len(records))
-        failures = transcribe_missing(transcriber, written, [Item(r.sha, r.clip, r.seconds) for r in records], load_audio, batch_size=2, progress=False)
-        return written.lookup([r.sha for r in records]), failures
-    texts = {}
-    def encode(records): texts.update({r.id: r.text for r in records}); return {}
+        failures = transcriber.listen([Item(r.sha, r.clip, r.seconds) for r in records], batch_size=2, progress=False)
+        return transcriber.texts.lookup(r.sha for r in records), failures
+
+    def encode(records):
+        texts.update({r.id: r.text for r in records})
+        return {}
+
     listings = run([path], tmp_path / 'l', encode, transcribe=transcribe)
-    assert asked == [6] and texts['spoken'] == 'hello' and len(texts) == 6 and all(isinstance(t, str) for t in texts.values())
+    assert asked == [6] and texts['spoken'] == 'hello' and len(texts) == 6
+    assert all(isinstance(t, str) for t in texts.values())
     rows = {r['id']: r for r in listings[0].records()}
-    assert rows['0']['text'] is None and 'not finite' in rows['nan']['fault'] and rows['nan']['sha'] == sha256(nan) and rows['nan']['fault'].startswith('holds 8000')
-    corpus = shard_corpus(str(path), listings, lookup=Transcripts(tmp_path / 'store', transcriber.spec).lookup)
-    assert {u.id: u.text for u in corpus.utterances} == texts
+    assert rows['0']['text'] is None and rows['nan']['sha'] == sha256(nan)
+    assert rows['nan']['fault'].startswith('holds 8000') and 'not finite' in rows['nan']['fault']
+    lookup = Transcripts(tmp_path / 'store', transcriber.spec).lookup
+    assert {u.id: u.text for u in shard_corpus(str(path), listings, lookup=lookup).utterances} == texts
 
 
 def nan_clip():
@@ -588,21 +607,26 @@ def nan_clip():
     return bytes(data)
 
 
+class Tired(Transcriber):
+    "Writes the length of a clip, and gives up at its third batch."
+    def __init__(self, root, calls=0): self.texts, self.calls = Transcripts(root, dict(kind='transcript')), calls
+
+    def __call__(self, waves):
+        self.calls += 1
+        if self.calls == 3: raise KeyboardInterrupt
+        return [f'{len(w)}' for w in waves]
+
+
 def test_interrupted_transcribing_keeps_what_was_written(tmp_path):
-    class Tired:
-        spec, calls = dict(kind='transcript', name='tired'), 0
-        def __call__(self, waves):
-            self.calls += 1
-            if self.calls == 3: raise KeyboardInterrupt
-            return [f'{len(w)}' for w in waves]
-    items = [Item(sha256(str(n)), np.zeros(n, np.float32), n) for n in range(1, 11)]
-    written = Transcripts(tmp_path, Tired.spec)
-    with pytest.raises(KeyboardInterrupt): transcribe_missing(Tired(), written, items, np.asarray, batch_size=2, progress=False)
-    assert sorted(written.lookup([i.key for i in items]).values()) == ['10', '7', '8', '9']
-    again = Tired()
-    again.calls = -99
-    transcribe_missing(again, written, items, np.asarray, batch_size=2, progress=False)
-    assert again.calls == -96 and len(written.lookup([i.key for i in items])) == 10
+    lengths = range(1000, 2000, 100)
+    clips = [Clip(str(n), sound(seconds=n / 16_000)) for n in lengths]
+    items = [Item(sha256(c.data), c, n) for c, n in zip(clips, lengths)]
+    tired, again = Tired(tmp_path), Tired(tmp_path, -99)
+    with pytest.raises(KeyboardInterrupt): tired.listen(items, batch_size=2, progress=False)
+    assert sorted(tired.texts.lookup(i.key for i in items).values()) == ['1600', '1700', '1800', '1900']
+    assert again.listen(items, batch_size=2, progress=False) == {}
+    assert again.calls == -96 and list(again.texts.lookup(i.key for i in items).values()).count('1900') == 1
+    assert len(again.texts.lookup(i.key for i in items)) == 10
 
 
 def write_many(root, rank):

@@ -16,6 +16,7 @@ from tamers.core import EMOTIONS
 from tamers.encoders.encoder import Encoder
 from tamers.store.shards import read_shard
 from tamers.store.store import EmbeddingStore
+from tamers.store.transcripts import Transcriber
 from tamers.training.watch import read_log
 
 SIZES = dict(train=28, dev=14, test=14)
@@ -241,7 +242,7 @@ def test_emonet_gets_words(tmp_path, encoders, whisper, monkeypatch, capsys):
     assert all(words_of(tmp_path/'run'/'out').values())
     with counted(monkeypatch) as seen:
         train(root, tmp_path, encoders, '--transcribe', whisper, '--seed', 5, run='again')
-        monkeypatch.setattr('tamers.store.transcripts._load', lambda t: pytest.fail('the recogniser was loaded'))
+        monkeypatch.setattr(Transcriber, 'load', lambda t: pytest.fail('the recogniser was loaded'))
         analyse(tmp_path/'run', '--split', 'dev')
     assert not seen
     assert analyse(tmp_path/'run', '--root', make_tree(tmp_path/'meld', 'extracted'), '--split', 'test')['n'] == sum(s == 'test' for s, _ in KEPT)
@@ -257,7 +258,7 @@ def test_a_manifest_without_a_column_of_text(tmp_path, encoders, whisper, monkey
     assert analyse(tmp_path/'audio')['n'] == 14
     train(root, tmp_path, encoders, '--transcribe', whisper)
     assert analyse(tmp_path/'run')['n'] == 14 and all(words_of(tmp_path/'run'/'out').values())
-    monkeypatch.setattr('tamers.store.transcripts._load', lambda t: pytest.fail('the recogniser was loaded'))
+    monkeypatch.setattr(Transcriber, 'load', lambda t: pytest.fail('the recogniser was loaded'))
     with counted(monkeypatch) as seen: train(root, tmp_path, encoders, '--transcribe', whisper, '--seed', 5, run='again')
     assert not seen
 

@@ -17,7 +17,7 @@ from tamers.core import TamersError
 from tamers.data.load import load_corpus
 from tamers.encoders.encoder import Encoder
 from tamers.data.files import open_corpus
-from tamers.store.ingest import find_listing, open_listings, shard_corpus
+from tamers.store.listings import find_listing, open_listings, shard_corpus
 from tamers.data.files import FileIndex
 
 
