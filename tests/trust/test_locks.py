@@ -73,8 +73,8 @@ def test_two_commands_at_once(tmp_path, fork, corpus, encoders, undisturbed):
 
 
 def slow_encoder(seconds):
-    encode = tamers.encoders.Encoder.encode
-    tamers.encoders.Encoder.encode = lambda self, batch: time.sleep(seconds) or encode(self, batch)
+    encode = tamers.encoders.encoder.Encoder.encode
+    tamers.encoders.encoder.Encoder.encode = lambda self, batch: time.sleep(seconds) or encode(self, batch)
 
 
 def run_alone(fork, tmp_path, all_flags, faults, limit=60):
