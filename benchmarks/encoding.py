@@ -58,7 +58,7 @@ def encode(made: Made, peak: dict) -> dict:
     used = dict(full_audio=full['audio'], full_text=full['text'], buckets_audio=buckets['audio'])
     items = {k: make_items(k, rows, index) for k in kinds}
     found, done = {}, {}
-    for name, e in used.items(): done[name] = work_done(e, e.kind, items[e.kind], make_load(e.kind, e)) / len(rows) / 1e9  # loads the weights, too
+    for name, e in used.items(): done[name] = work_done(e, e.kind, items[e.kind], make_load(e)) / len(rows) / 1e9  # loads the weights, too
     done['loop_audio'] = flops(loop.audio, sources['audio'][:1]) / 1e9   # of one clip: every one is padded to the window
     done['loop_text'] = flops(loop.text, sources['text']) / len(rows) / 1e9
     def ours(name):

@@ -45,8 +45,9 @@ def ratings(label) -> list[dict] | None:
     except (ValueError, SyntaxError, MemoryError, RecursionError): return None
     raters = raters if isinstance(raters, list) else [raters]
     found = [said for rater in raters if isinstance(rater, dict) for said in rater.values()]
-    def is_sound(said): return isinstance(said, dict) and said and all(isinstance(v, (int, float)) for v in said.values())
-    return found if found and all(map(is_sound, found)) else None
+    if not all(isinstance(said, dict) and said for said in found): return None
+    numeric = all(isinstance(v, (int, float)) for said in found for v in said.values())
+    return found if found and numeric else None
 
 def emotion_scores(fields: dict) -> dict:
     "The numbers in the fields of Big, by the letters of their emotion."

@@ -34,13 +34,10 @@ def make_items(
     histories = [turns[u.split, u.id] for u in utterances]
     return [Item(None, turns, sum(map(len, turns))) for turns in histories]
 
-# %% ../../nbs/3_store/2_features.ipynb #2b9299df
-def make_load(
-    kind: str,                      # audio or text
-    encoder: Encoder,
-):                                  # source of an item -> what `encoder.prepare` takes
+# %% ../../nbs/3_store/2_features.ipynb #a9c57e07
+def make_load(encoder: Encoder): # source of an item -> what `encoder.prepare` takes
     "How the source of an item is read: clips are decoded no further than the encoder hears."
-    if kind == 'text': return tuple if encoder.context else str
+    if encoder.kind == 'text': return tuple if encoder.context else str
     return partial(load_audio, max_seconds=encoder.max_seconds + 0.1)
 
 # %% ../../nbs/3_store/2_features.ipynb #1917faa6
@@ -66,32 +63,32 @@ def report_cuts(
     if short := count_shortened(encoder, items):
         say(f'{encoder.kind}: {short} of {of}: context cut, its oldest turns do not fit the window of {encoder.window}')
 
-# %% ../../nbs/3_store/2_features.ipynb #4ad7c9dc
+# %% ../../nbs/3_store/2_features.ipynb #43f8de4b
 def fill_store(
     store: EmbeddingStore,
     items: list[Item],
     encoder: Encoder,
     *,
-    merge,      # joins the failures of several processes, when all are done
+    merge,    # joins the failures of several processes, when all are done
     say,
-    rank: int,
-    **how,      # what else `encode_missing` takes
-) -> dict:      # why contents could not be encoded, by key
+    **how,    # what else `encode_missing` takes
+) -> dict:    # why contents could not be encoded, by key
     "Encode what the store lacks, while no other run does."
     def lacks(): return int((~store.has(i.key for i in items)).sum())
-    with alone_in(store.folder, wait=True, say=say) if rank == 0 and lacks() else nullcontext():
+    first = how.get('rank', 0) == 0
+    with alone_in(store.folder, wait=True, say=say) if first and lacks() else nullcontext():
         merge({})           # no process begins before the first has the store for all
         store.reload()
         failures = {}
         if n := lacks():
             say(f'{encoder.kind}: {n} of {len(items)} utterances to encode with {encoder.name} on {encoder.device}')
             encoder.source  # read here, once, and not in every worker process
-            failures = encode_missing(encoder, store, items, make_load(encoder.kind, encoder), rank=rank, **how)
+            failures = encode_missing(encoder, store, items, make_load(encoder), **how)
         failures = merge(failures)
-    if how['world'] > 1: store.reload()
+    if how.get('world', 1) > 1: store.reload()
     return failures
 
-# %% ../../nbs/3_store/2_features.ipynb #f218e63c
+# %% ../../nbs/3_store/2_features.ipynb #b43e1603
 def encode_corpus(
     corpus: Corpus,
     encoders: dict,                   # as `make_encoders` gives them
@@ -99,21 +96,16 @@ def encode_corpus(
     store_root: str | Path,
     *,
     splits: tuple,                    # names of the splits to encode
-    batch_size: int = 16,
-    workers: Workers = Workers(),
-    rank: int = 0,
-    world: int = 1,
     merge=lambda failures: failures,  # several processes: join their failures, when all are done
-    progress: bool | None = None,
     say=print,
+    **how,                            # batch_size, workers, rank, world and progress, as `encode_missing` takes them
 ) -> tuple[Corpus, dict]:             # the corpus without what failed, and the store of each encoder
     "Encode what the stores lack."
     stores, failed, utterances = {}, {}, [u for s in splits for u in corpus.split(s)]
     for kind, encoder in encoders.items():
         items = make_items(kind, utterances, index, make_turns(corpus, splits, encoder))
         stores[kind] = store = EmbeddingStore(store_root, encoder.spec)
-        failures = fill_store(store, items, encoder, merge=merge, say=say, batch_size=batch_size, progress=progress,
-            workers=workers if kind == 'audio' else Workers(), rank=rank, world=world)
+        failures = fill_store(store, items, encoder, merge=merge, say=say, **how)
         for u, item, there in zip(utterances, items, store.has(i.key for i in items)):
             if not there: failed[u.split, u.id] = failures.get(item.key, 'could not be encoded')
         report_cuts(encoder, store, items, say)
@@ -140,13 +132,12 @@ class StoredFeatures(Features):
         def take(x, rows): return None if x is None else x.index_select(0, rows.to(x.device))
         for rows in plan: yield take(self.audio, rows), take(self.text, rows)
 
-# %% ../../nbs/3_store/2_features.ipynb #4135063b
+# %% ../../nbs/3_store/2_features.ipynb #78db107b
 @dataclass
 class StreamedFeatures(Features):
     "Embeddings of a split, encoded anew each time they are asked for."
     encoders: tuple            # audio and text encoder, None where a modality is absent
     items: tuple               # list of `Item` for each
-    loads: tuple               # source -> input, for each
     workers: Workers = field(default_factory=Workers)
     cut: set = field(default_factory=set) # keys of the inputs met so far that were longer than the window
 
@@ -156,16 +147,17 @@ class StreamedFeatures(Features):
         return tuple(None if x is None else tuple(x.shape[1:]) for x in first)
     def batches(self, plan):
         "As `StoredFeatures.batches`; a clip that cannot be decoded stops the run with its name."
-        yield from zip(*(self._stream(*part, plan) for part in zip(self.encoders, self.items, self.loads)))
+        yield from zip(*(self._stream(*part, plan) for part in zip(self.encoders, self.items)))
 
-    def _stream(self, encoder, items, load, plan):
+    def _stream(self, encoder, items, plan):
         "The batches of one modality."
         if encoder is None:
             yield from (None for _ in plan)
             return
-        dataset = Batches([[items[i] for i in rows.tolist()] for rows in plan], load, encoder.prepare)
+        dataset = Batches([[items[i] for i in rows.tolist()] for rows in plan], make_load(encoder), encoder.prepare)
         for batch, (keys, inputs, broken) in zip(dataset.plan, self.workers.loader(dataset)):
-            for why in broken.values(): raise TamersError(f'{why}; mend the clip, or train from the store with --skip-bad')
+            for why in broken.values():
+                raise TamersError(f'{why}; mend the clip, or train from the store with --skip-bad')
             self.cut.update(k for k, t in zip(keys, inputs['truncated']) if t)
             x = encoder.encode(inputs)
             check_finite(encoder.name, x, lambda i: batch[i].source, 'look at these, or try --no-amp')
@@ -179,7 +171,7 @@ class Split:
     features: Features
     labels: torch.Tensor        # class number of each utterance (N,)
 
-# %% ../../nbs/3_store/2_features.ipynb #d9b670fe
+# %% ../../nbs/3_store/2_features.ipynb #033cd2f2
 def make_split(
     corpus: Corpus,
     name: str,                  # train, dev or test
@@ -194,8 +186,7 @@ def make_split(
     utterances, kinds = corpus.split(name), ('audio', 'text')
     items = {k: make_items(k, utterances, index, make_turns(corpus, (name,), e)) for k, e in encoders.items()}
     if stores is None:
-        loads = {k: make_load(k, e) for k, e in encoders.items()}
-        features = StreamedFeatures(*(tuple(d.get(k) for k in kinds) for d in (encoders, items, loads)), workers)
+        features = StreamedFeatures(*(tuple(d.get(k) for k in kinds) for d in (encoders, items)), workers)
     else:
         features = StoredFeatures(*(_stored(stores.get(k), items.get(k), utterances, device) for k in kinds))
     return Split(utterances, features, torch.tensor([EMOTIONS.index(u.label) for u in utterances]))

@@ -45,7 +45,7 @@ def ahead(iterator):
             future = pool.submit(next, iterator, end)
             yield element
 
-# %% ../../nbs/3_store/6_ingest.ipynb #3b7bdc41
+# %% ../../nbs/3_store/6_ingest.ipynb #4f985075
 def inspect(record: Record) -> None:
     "Set hash, length and transcript of a record, or its fault."
     if record.fault: return
@@ -60,8 +60,8 @@ def inspect(record: Record) -> None:
 
 def _row(record: Record) -> dict:
     "A record as it stands in the listing: no sound, and no text that is longer than a field should be."
-    def is_kept(name, value): return name not in FIELD_NAMES['text'] and not (isinstance(value, str) and len(value) > 1000)
-    fields = {k: v for k, v in record.fields.items() if is_kept(k, v)}
+    def is_long(value): return isinstance(value, str) and len(value) > 1000
+    fields = {k: v for k, v in record.fields.items() if k not in FIELD_NAMES['text'] and not is_long(v)}
     return dict(id=record.id, sha=record.sha, seconds=record.seconds, text=record.text, fields=fields)
 
 # %% ../../nbs/3_store/6_ingest.ipynb #adc106e6

@@ -80,17 +80,18 @@ def open_listings(folder: str | Path, shards: list[str]) -> list[Listing]:
     raise TamersError(f'{some(absent, 4, "; ")}: not read, since the process that was to read it ended early; '
                       'start again, what was done is kept')
 
-# %% ../../nbs/3_store/5_listings.ipynb #7f121d17
+# %% ../../nbs/3_store/5_listings.ipynb #7264b294
 def plain_label(fields: dict) -> tuple[str | None, str]:
     "The label of a row if it is one of ours; else None and the reason."
     name = field_of(fields, 'label')
     if name is None: return None, 'no label'
     label = str(name).strip().lower()
-    return (label, '') if label in EMOTIONS else (None, f'label {name!r} is none of ours.{did_you_mean(name, EMOTIONS)}')
+    if label in EMOTIONS: return label, ''
+    return None, f'label {name!r} is none of ours.{did_you_mean(name, EMOTIONS)}'
 
-# %% ../../nbs/3_store/5_listings.ipynb #67b13290
+# %% ../../nbs/3_store/5_listings.ipynb #3dc44194
 def label_rule(weak: bool):
-    "How a row's fields give a label: EmoNet-Voice's mapping where they are written like its, else a column of our names."
+    "How a row's fields give a label: EmoNet-Voice's mapping if they are its fields, else a column of our names."
     return lambda fields: emonet_label(fields, weak) if is_emonet(fields) else plain_label(fields)
 
 # %% ../../nbs/3_store/5_listings.ipynb #28317882
@@ -175,7 +176,7 @@ def _check_shards(root: str, listings: list[Listing], strict: bool) -> list[str]
     if any(x.count for x in listings): return notes
     raise TamersError(f"{root}: no record in {len(listings)} shards: {some(notes, 4, '; ')}")
 
-# %% ../../nbs/3_store/5_listings.ipynb #01b531cf
+# %% ../../nbs/3_store/5_listings.ipynb #7060ea88
 def shard_corpus(
     root: str,                # as it was given to `find_shards`
     listings: list[Listing],
@@ -186,7 +187,7 @@ def shard_corpus(
     strict: bool = False,     # broken rows and shards stop the run
     split: str | None = None, # this split alone, to evaluate; None: all, to train
 ) -> Corpus:
-    "The corpus of some shards; `TamersError` if a split that is needed is empty, or something is broken and it is strict."
+    "The corpus of some shards; `TamersError` if a needed split is empty, or something is broken and it is strict."
     root = shown(root) if is_remote(str(root)) else str(Path(root).expanduser())
     found = [row for listing in listings for row in _utterances(listing, root, label_of, lookup)]
     notes = _check_shards(root, listings, strict) + assign_splits([u for u, *_ in found]) + _make_unique(found)

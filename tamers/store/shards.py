@@ -31,7 +31,7 @@ def shown(url: str) -> str:
     "A URL without the parts that may be secret; a path as it is."
     return re.sub('//[^/@]*@', '//', url.partition('?')[0]) if is_remote(url) else url
 
-# %% ../../nbs/3_store/3_shards.ipynb #e4872566
+# %% ../../nbs/3_store/3_shards.ipynb #6f6e4218
 MOST_NAMES = 100_000  # that a pattern may stand for
 
 def expand_braces(pattern: str) -> list[str]:
@@ -45,7 +45,8 @@ def expand_braces(pattern: str) -> list[str]:
     for part in parts:
         expanded += expand_braces(pattern[:found.start()] + part + pattern[found.end():])
         if len(expanded) > MOST_NAMES:
-            raise TamersError(f'{pattern[:200]}: stands for more than {MOST_NAMES} names; name a smaller range, or a folder')
+            what = f'stands for more than {MOST_NAMES} names'
+            raise TamersError(f'{pattern[:200]}: {what}; name a smaller range, or a folder')
     return expanded
 
 # %% ../../nbs/3_store/3_shards.ipynb #9506e4bc
@@ -124,15 +125,11 @@ class Record:
     @property
     def clip(self): return Clip(self.id, self.data)
 
-# %% ../../nbs/3_store/3_shards.ipynb #c2f7e929
+# %% ../../nbs/3_store/3_shards.ipynb #79f4f493
 FIELD_NAMES = dict(
-    id=('id',),
-    text=('text', 'transcript', 'transcription', 'sentence', 'utterance'),
-    label=('label', 'emotion'),
-    split=('split',),
-    speaker=('speaker', 'speaker_id'),
-    dialogue=('dialogue', 'dialogue_id'),
-    turn=('turn', 'turn_id'))
+    id=('id',), split=('split',), label=('label', 'emotion'), speaker=('speaker', 'speaker_id'),
+    dialogue=('dialogue', 'dialogue_id'), turn=('turn', 'turn_id'),
+    text=('text', 'transcript', 'transcription', 'sentence', 'utterance'))
 
 def field_of(fields: dict, what: str):
     "The value of the first field that has one of the names of `what`; None if there is none."
@@ -246,7 +243,7 @@ def parquet_records(file):
                 record.data, record.fault = b'', f'the clip is too large: {len(data)} bytes, and {most} are allowed'
             yield record
 
-# %% ../../nbs/3_store/3_shards.ipynb #b3fc25f1
+# %% ../../nbs/3_store/3_shards.ipynb #d331a187
 @contextmanager
 def _open(url: str):
     "A shard opened for reading."
@@ -254,11 +251,9 @@ def _open(url: str):
         with open(url, 'rb') as f: yield f
         return
     fs, path = _filesystem(url)
-    with fs.open(path, 'rb') as f:
-        if pieces := _gives_pieces(f): yield f
-    if pieces: return
-    if is_parquet(url): raise TamersError('its server gives only whole files; download it')
-    with fs.open(path, 'rb', block_size=0) as f: yield f
+    with fs.open(path, 'rb') as f: pieces = _gives_pieces(f)
+    if is_parquet(url) and not pieces: raise TamersError('its server gives only whole files; download it')
+    with fs.open(path, 'rb', block_size=None if pieces else 0) as f: yield f
 
 def _gives_pieces(f) -> bool:
     "Whether the end of a file can be read without what comes before."

@@ -24,7 +24,7 @@ from .transcripts import Transcriber
 # %% auto #0
 __all__ = ['Reader', 'gather_failures', 'Stream', 'read_splits']
 
-# %% ../../nbs/3_store/8_splits.ipynb #d4e57543
+# %% ../../nbs/3_store/8_splits.ipynb #798ecebd
 @dataclass(kw_only=True)
 class Reader:
     "How a corpus is read, and where what was learnt of it is kept."
@@ -42,7 +42,7 @@ class Reader:
 
     @property
     def share(self) -> dict: return dict(rank=self.accelerator.process_index, world=self.accelerator.num_processes)
-    def make_transcriber(self): return Transcriber(self.transcribe, self.store_root, device=str(self.accelerator.device))
+    def make_transcriber(self): return Transcriber(self.transcribe, self.store_root, device=self.accelerator.device)
 
 # %% ../../nbs/3_store/8_splits.ipynb #ff484ab6
 @patch
@@ -84,7 +84,7 @@ def lock_stores(self: Stream) -> None:
         store.reload()
     self.locked = True
 
-# %% ../../nbs/3_store/8_splits.ipynb #ce31b21a
+# %% ../../nbs/3_store/8_splits.ipynb #83bd9869
 @patch
 def transcribe(self: Stream, records: list) -> tuple[dict, dict]:
     "The words of some clips, {sha: words}, and {sha: why there are none}."
@@ -101,8 +101,7 @@ def encode(self: Stream, records: list) -> dict:
         text=[Item(None, x.text, len(x.text)) for x in records if x.text])
     for kind, e in self.encoders.items():
         e.source  # read here, once, and not in every worker process
-        workers = self.reader.workers if kind == 'audio' else Workers()
-        failed |= encode_missing(e, self.stores[kind], items[kind], make_load(kind, e), workers=workers,
+        failed |= encode_missing(e, self.stores[kind], items[kind], make_load(e), workers=self.reader.workers,
             batch_size=self.reader.batch_size, progress=False)
     return failed
 

@@ -139,11 +139,10 @@ def add(self: EmbeddingStore, keys, embeddings, truncated):
     name = f'{time.time_ns():020d}-{secrets.token_hex(4)}.safetensors'
     write_block(self.folder/name, keys, embeddings, truncated)
 
-# %% ../../nbs/3_store/1_store.ipynb #7584fdd0
-@dataclass
+# %% ../../nbs/3_store/1_store.ipynb #d0e38749
+@dataclass(slots=True)
 class Item:
     "One thing to encode."
-    __slots__ = ('sha', 'source', 'length')
     sha: str | None # SHA-256 of the content; None: of the source, which is the content
     source: object  # a path; or a transcript, or a tuple of turns
     length: float   # seconds, or characters: only to put like with like
@@ -248,7 +247,7 @@ class Pending:
             self.store.add(sum(keys, []), torch.cat(x), torch.cat(truncated))
         self.parts, self.since = [], time.monotonic()
 
-# %% ../../nbs/3_store/1_store.ipynb #8bb228e3
+# %% ../../nbs/3_store/1_store.ipynb #0af8ff92
 def encode_missing(
     encoder,             # an `Encoder`
     store: EmbeddingStore,
@@ -256,17 +255,18 @@ def encode_missing(
     load,                # source -> what the encoder takes
     *,
     batch_size: int = 16,
-    workers: Workers = Workers(),
+    workers: Workers = Workers(), # of audio: text needs none
     rank: int = 0,       # this process takes every `world`-th batch
     world: int = 1,
     progress: bool | None = None, # None: a bar when standard error is a terminal
 ) -> dict[str, str]:     # why contents could not be encoded, by key
     "Encode the contents that `store` does not hold, and keep them; what was done stays after any failure."
     plan = [b for b in plan_batches(items, batch_size)[rank::world] if not store.has(i.key for i in b).all()]
-    failures, pending, title = {}, Pending(store), f"encoding {encoder.spec['kind']}"
+    failures, pending, kind = {}, Pending(store), encoder.spec['kind']
+    if kind == 'text': workers = Workers()
     try:
-        steps = walk(Batches(plan, load, encoder.prepare), workers, failures, title=title, progress=progress)
-        for batch, keys, inputs in steps:
+        batches = Batches(plan, load, encoder.prepare)
+        for batch, keys, inputs in walk(batches, workers, failures, title=f'encoding {kind}', progress=progress):
             x, source = encoder.encode(inputs).cpu(), {item.key: item.source for item in batch}
             check_finite(encoder.name, x, lambda i: source[keys[i]], 'look at these, or try --no-amp')
             pending.add(keys, x, inputs['truncated'])
