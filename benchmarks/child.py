@@ -21,7 +21,7 @@ def encode(root, store, encoders, batch_size):
     from tamers.store.features import encode_corpus
     from tamers.encoders.encoder import make_encoders
     from tamers.data.files import open_corpus
-    from tamers.store.splits import merged
+    from tamers.store.splits import gather_failures
     from tamers.data.files import FileIndex
     from tamers.store.store import Workers
     from tamers.runs import make_accelerator
@@ -36,7 +36,7 @@ def encode(root, store, encoders, batch_size):
     start = time.perf_counter()
     corpus, stores = encode_corpus(corpus, made, index, store, splits=('train', 'dev'), batch_size=batch_size,
         workers=Workers(2), rank=acc.process_index,
-        world=acc.num_processes, merge=merged, progress=False, say=lambda *_: None)
+        world=acc.num_processes, merge=gather_failures, progress=False, say=lambda *_: None)
     acc.wait_for_everyone()
     peaks['encoded'] = peak_mb()
     if any(len(s) < len(corpus.utterances) for s in stores.values()): raise SystemExit('not everything was encoded')

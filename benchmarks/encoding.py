@@ -63,7 +63,7 @@ def encode(made: Made, peak: dict) -> dict:
     found, done = {}, {}
     # loads the weights, too
     for name, e in used.items():
-        done[name] = work_done(e, e.kind, items[e.kind], make_load(e.kind, e)) / len(rows) / 1e9
+        done[name] = work_done(e, e.kind, items[e.kind], make_load(e)) / len(rows) / 1e9
     # of one clip: every one is padded to the window
     done['loop_audio'] = flops(loop.audio, sources['audio'][:1]) / 1e9
     done['loop_text'] = flops(loop.text, sources['text']) / len(rows) / 1e9

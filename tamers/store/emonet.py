@@ -8,11 +8,12 @@ import ast, re
 from urllib.parse import unquote
 
 # %% auto #0
-__all__ = ['CORE', 'WEAKER', 'DROPPED', 'KINDS', 'plain', 'ratings', 'scores', 'is_emonet', 'emonet_label']
+__all__ = ['CORE', 'WEAKER', 'DROPPED', 'KINDS', 'letters_of', 'ratings', 'emotion_scores', 'is_emonet', 'emonet_label']
 
 # %% ../../nbs/3_store/4_emonet.ipynb #9d69438e
 CORE = dict(
-    joy=('Elation', 'Amusement', 'Pleasure/Ecstasy', 'Triumph', 'Thankfulness/Gratitude', 'Affection', 'Hope/Enthusiasm/Optimism', 'Pride'),
+    joy=('Elation', 'Amusement', 'Pleasure/Ecstasy', 'Triumph', 'Thankfulness/Gratitude', 'Affection',
+         'Hope/Enthusiasm/Optimism', 'Pride'),
     surprise=('Astonishment/Surprise',),
     fear=('Fear', 'Distress'),
     sadness=('Sadness', 'Disappointment'),
@@ -27,12 +28,14 @@ WEAKER = dict(
 DROPPED = ('Sexual Lust', 'Intoxication/Altered States', 'Fatigue/Exhaustion')
 
 # %% ../../nbs/3_store/4_emonet.ipynb #e0d06137
-def plain(name: str) -> str:
+def letters_of(name: str) -> str:
     "The letters of a name of an emotion: no case, no separators, no objects around it."
     words = re.split('[^a-z]+', unquote(str(name)).lower().rpartition('.')[2])
     return ''.join(w for w in words if w != 'and')
 
-KINDS = {plain(n): (label, weak) for part, weak in ((CORE, False), (WEAKER, True)) for label, ns in part.items() for n in ns} | {plain(n): (None, False) for n in DROPPED}
+KINDS = {letters_of(n): (None, False) for n in DROPPED}  # {letters: (our class, whether it is a weaker sign)}
+KINDS |= {letters_of(n): (label, False) for label, names in CORE.items() for n in names}
+KINDS |= {letters_of(n): (label, True) for label, names in WEAKER.items() for n in names}
 
 # %% ../../nbs/3_store/4_emonet.ipynb #b994b5e9
 def ratings(label) -> list[dict] | None:
@@ -40,30 +43,33 @@ def ratings(label) -> list[dict] | None:
     if not (isinstance(label, str) and label.strip().startswith(('[', '{'))): return None
     try: raters = ast.literal_eval(label.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError): return None
-    raters = [said for rater in (raters if isinstance(raters, list) else [raters]) if isinstance(rater, dict) for said in rater.values()]
-    sound = raters and all(isinstance(said, dict) and said and all(isinstance(v, (int, float)) for v in said.values()) for said in raters)
-    return raters if sound else None
+    raters = raters if isinstance(raters, list) else [raters]
+    found = [said for rater in raters if isinstance(rater, dict) for said in rater.values()]
+    if not all(isinstance(said, dict) and said for said in found): return None
+    numeric = all(isinstance(v, (int, float)) for said in found for v in said.values())
+    return found if found and numeric else None
 
-def scores(fields: dict) -> dict:
+def emotion_scores(fields: dict) -> dict:
     "The numbers in the fields of Big, by the letters of their emotion."
-    return {p: v for k, v in fields.items() if isinstance(v, (int, float)) and (p := plain(k)) in KINDS}
+    named = {letters_of(k): v for k, v in fields.items() if isinstance(v, (int, float))}
+    return {k: v for k, v in named.items() if k in KINDS}
 
 def is_emonet(fields: dict) -> bool:
     "Whether a row is one of EmoNet-Voice, Bench or Big."
-    return ratings(fields.get('label')) is not None or len(scores(fields)) >= 10
+    return ratings(fields.get('label')) is not None or len(emotion_scores(fields)) >= 10
 
 # %% ../../nbs/3_store/4_emonet.ipynb #af92cd41
 def emonet_label(
     fields: dict,
-    weak: bool = False,             # take the weaker names, too
+    weak: bool = False,             # take the weaker names as well
 ) -> tuple[str | None, str]:        # one of our seven; or None, and the reason
     "The class of a row of EmoNet-Voice."
     if raters := ratings(fields.get('label')):
-        top = {plain(n) for said in raters for n in said}
+        top = {letters_of(n) for said in raters for n in said}
         if len(top) > 1: return None, f'raters judged different emotions: {", ".join(sorted(top))}'
         if any(v < 1 for said in raters for v in said.values()): return None, 'not heard by every rater'
     else:
-        found = scores(fields)
+        found = emotion_scores(fields)
         highest = max(found.values(), default=0)
         if highest < 1: return None, 'no emotion with a score of at least 1'
         top = {p for p, v in found.items() if v == highest}
@@ -71,10 +77,11 @@ def emonet_label(
 
 def _class_of(top: set, weak: bool) -> tuple[str | None, str]:
     "The class that all names in `top` stand for."
+    named = ', '.join(sorted(top))
     if strange := sorted(top - KINDS.keys()): return None, f'unknown emotion: {", ".join(strange)}'
     labels = {KINDS[p][0] for p in top}
-    if len(labels) > 1: return None, f'ambiguous: {", ".join(sorted(top))}'
+    if len(labels) > 1: return None, f'ambiguous: {named}'
     label = labels.pop()
-    if label is None: return None, f'an emotion without a class of ours: {", ".join(sorted(top))}'
-    if not weak and all(KINDS[p][1] for p in top): return None, f'a weaker sign of its class, off by default: {", ".join(sorted(top))}'
+    if label is None: return None, f'an emotion without a class of ours: {named}'
+    if not weak and all(KINDS[p][1] for p in top): return None, f'a weaker sign of its class, off by default: {named}'
     return label, ''

@@ -19,7 +19,7 @@ from tamers.encoders.text import make_turns
 from tamers.data.files import open_corpus
 from tamers.model.sequences import AttentivePool, CrossAttention, LayerMix, keep_padding
 from tamers.data.files import FileIndex
-from tamers.store.store import EmbeddingStore, read_shard, write_shard
+from tamers.store.store import EmbeddingStore, read_block, write_block
 from tests.encoders.test_encoder import (  # noqa: F401 (hub is a fixture)
     CLIPS, MAKE, TEXT, TINY, bert_tokenizer, close, hub, kind_of, refused)
 
@@ -296,8 +296,8 @@ def test_stored_equals_streamed_and_old_stores_stay(tmp_path):
 def test_shards_of_three_dimensions(tmp_path):
     x, keys = torch.randn(3, 5, 4), [f'{i:064x}' for i in range(3)]
     x[0, 2:] = 0
-    write_shard(tmp_path / 'a.safetensors', keys, x, torch.tensor([True, False, False]))
-    assert torch.equal(read_shard(tmp_path / 'a.safetensors')[1], x)
+    write_block(tmp_path / 'a.safetensors', keys, x, torch.tensor([True, False, False]))
+    assert torch.equal(read_block(tmp_path / 'a.safetensors')[1], x)
     store = EmbeddingStore(tmp_path, dict(kind='text', name='x'))
     store.add(keys[:2], x[:2], torch.zeros(2, dtype=torch.bool))
     store.add(keys[2:], x[2:], torch.ones(1, dtype=torch.bool))

@@ -1,25 +1,28 @@
-"""What a run survives: killed at any moment, or with a full disk, and started again until it ends; and what 300 epochs leave behind.
+"""What a run survives: killed at any moment, or with a full disk, and started again until it ends; and what 300
+epochs leave behind.
 
-`python tests/faults.py kills 100`, `full 50` and `soak 300 20 --draw` print their figures as JSON on the last line; `--seed` draws other moments.
+`python -m tests.harness.faults kills 100`, `full 50` and `soak 300 20 --draw` print their figures as JSON on the last
+line; `--seed` draws other moments.
 Everything is imported once, and each life of a run is a fork of that process.
 """
-import contextlib, io, json, os, random, resource, select, signal, subprocess, sys, tempfile, time, traceback
+import contextlib, io, json, os, random, resource, select, signal, sys, tempfile, time, traceback
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from tests.harness import last_line
 
-for name, value in dict(OMP_NUM_THREADS='1', NUMBA_NUM_THREADS='1', HF_HUB_OFFLINE='1', MPLBACKEND='Agg', TOKENIZERS_PARALLELISM='false').items(): os.environ.setdefault(name, value)
-HERE = Path(__file__).resolve()
+for name, value in dict(OMP_NUM_THREADS='1', NUMBA_NUM_THREADS='1', HF_HUB_OFFLINE='1', MPLBACKEND='Agg',
+    TOKENIZERS_PARALLELISM='false').items():
+    os.environ.setdefault(name, value)
 EPOCHS, TRAIN, DEV = 3, 29, 15      # 44 rows in batches of 4 and of 8: no end is even
-FLAGS = dict(device='cpu', num_workers=0, epochs=EPOCHS, batch_size=8, encode_batch_size=4, fusion_shared_dim=32, weight_averaging=0.9, train_sampler='weighted',
+FLAGS = dict(device='cpu', num_workers=0, epochs=EPOCHS, batch_size=8, encode_batch_size=4, fusion_shared_dim=32,
+    weight_averaging=0.9, train_sampler='weighted',
              eval_frequency='step', eval_every=1, contrastive_weight=0.5)
 
 
-def figures(*command, limit=3600) -> dict:
-    "Run one of the harnesses in a process of its own; what its last line says."
-    done = subprocess.run([sys.executable, str(HERE), *map(str, command)], capture_output=True, text=True, timeout=limit, env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(HERE.parents[2]), *filter(None, [os.environ.get('PYTHONPATH')])])))
-    if done.returncode: raise RuntimeError(done.stdout + done.stderr)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def figures(*command) -> dict:
+    "Run one of the harnesses in a process of its own."
+    return last_line('tests.harness.faults', *command)
 
 
 # ---- a run that can be started again ----
@@ -37,7 +40,8 @@ def make_inputs(folder):
     for kind, name in dict(audio='ast', text='gpt2').items():
         for part in MAKE[name](): part.save_pretrained(folder/kind)
     given = [x for k, v in FLAGS.items() for x in (f"--{k.replace('_', '-')}", str(v))]
-    return [['--root', str(root), '--audio-encoder', str(folder/'audio'), '--text-encoder', str(folder/'text'), '--store-path', 'store', '--save-path', 'run', *given] for root in roots]
+    return [['--root', str(root), '--audio-encoder', str(folder/'audio'), '--text-encoder', str(folder/'text'),
+        '--store-path', 'store', '--save-path', 'run', *given] for root in roots]
 
 
 def live(folder, flags, before=lambda: None) -> tuple[int, int]:
@@ -54,7 +58,8 @@ def live(folder, flags, before=lambda: None) -> tuple[int, int]:
         import tamers.store.ingest
         from tamers import commands
         from tamers.store.store import Pending
-        Pending.__init__.__kwdefaults__['every'], tamers.store.ingest.ingest.__kwdefaults__['chunk'] = -1., 8   # a shard after each batch, a tar in pieces of 8
+        # a shard after each batch, a tar in pieces of 8
+        Pending.__init__.__kwdefaults__['every'], tamers.store.ingest.ingest.__kwdefaults__['chunk'] = -1., 8
         before()
         commands.tamers_train(flags)
         code = 0
@@ -68,7 +73,8 @@ def live(folder, flags, before=lambda: None) -> tuple[int, int]:
 def ended(pid, reader, limit=120) -> tuple[int, str]:
     "The exit code of a life, negative for a signal, and what it said."
     end, said = time.monotonic() + limit, b''
-    while select.select([reader], [], [], max(0, end - time.monotonic()))[0] and (some := os.read(reader, 65536)): said += some
+    while select.select([reader], [], [], max(0, end - time.monotonic()))[0] and (some := os.read(reader, 65536)):
+        said += some
     os.close(reader)
     if time.monotonic() >= end: os.kill(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -85,16 +91,17 @@ def again(folder, flags):
 def held(folder) -> dict:
     "All that is valid in a folder: vectors by store and key, the checkpoints, the log; and the names of what is not."
     from tamers.model.checkpoint import load_checkpoint
-    from tamers.store.store import read_shard
+    from tamers.store.store import read_block
     from tamers.training.watch import read_log
     found, bad = dict(vectors={}, checkpoints={}, log=[]), [str(p.name) for p in folder.rglob('*.damaged')]
     def tried(path, read):
         try: return read(path)
         except Exception as e: bad.append(f'{path.relative_to(folder)}: {e}')
     for path in sorted((folder/'store').rglob('*.safetensors')):
-        keys, x, _ = tried(path, read_shard) or ([], [], [])
+        keys, x, _ = tried(path, read_block) or ([], [], [])
         found['vectors'] |= {(path.parent.name, k): v.numpy().tobytes() for k, v in zip(keys, x)}
-    for path in (folder/'store').glob('listings/*.jsonl'): tried(path, lambda p: [json.loads(line) for line in p.read_text().splitlines()])
+    for path in (folder/'store').glob('listings/*.jsonl'):
+        tried(path, lambda p: [json.loads(line) for line in p.read_text().splitlines()])
     for path in (folder/'run').glob('*.pt'): found['checkpoints'][path.name] = tried(path, load_checkpoint)
     if (folder/'run'/'metrics.jsonl').exists(): found['log'] = tried(folder/'run'/'metrics.jsonl', read_log) or []
     return dict(found, bad=bad)
@@ -102,11 +109,14 @@ def held(folder) -> dict:
 
 def lost(then, now) -> list:
     "What was valid and is no longer there, or no longer valid."
-    gone = [*now['bad'], *(f'vector {k}' for k, v in then['vectors'].items() if now['vectors'].get(k) != v), *(f'{n} is gone' for n in then['checkpoints'].keys() - now['checkpoints'].keys())]
+    gone = [*now['bad'], *(f'vector {k}' for k, v in then['vectors'].items() if now['vectors'].get(k) != v),
+        *(f'{n} is gone' for n in then['checkpoints'].keys() - now['checkpoints'].keys())]
     steps = [x['checkpoints'].get('last.pt') and x['checkpoints']['last.pt'].trainer['step'] for x in (then, now)]
-    if all(s is not None for s in steps) and steps[1] < steps[0]: gone.append(f'last.pt went back from step {steps[0]} to {steps[1]}')
+    if all(s is not None for s in steps) and steps[1] < steps[0]:
+        gone.append(f'last.pt went back from step {steps[0]} to {steps[1]}')
     step = steps[0] or 0
-    if [r for r in then['log'] if r['step'] <= step] != [r for r in now['log'] if r['step'] <= step]: gone.append(f'log up to step {step}')
+    if [r for r in then['log'] if r['step'] <= step] != [r for r in now['log'] if r['step'] <= step]:
+        gone.append(f'log up to step {step}')
     return gone
 
 
@@ -115,19 +125,23 @@ def flat(x, name=''):
     import torch
     if isinstance(x, dict): return [y for k, v in x.items() for y in flat(v, f'{name}.{k}')]
     if isinstance(x, (list, tuple)): return [y for i, v in enumerate(x) for y in flat(v, f'{name}.{i}')]
-    return [(name, (str(x.dtype), tuple(x.shape), x.contiguous().numpy().tobytes()) if isinstance(x, torch.Tensor) else x)]
+    return [(name, (str(x.dtype), tuple(x.shape), x.contiguous().numpy().tobytes()) if isinstance(x, torch.Tensor)
+        else x)]
 
 
 def outcome(found) -> dict:
     "What must be the same to the bit, however often a run was started: but for the flags that say how it was started."
     ckpts = {name: asdict(c) for name, c in found['checkpoints'].items() if c}
-    for c in ckpts.values(): c['config'] = {k: v for k, v in c['config'].items() if k not in ('load_checkpoint', 'overwrite')}
+    for c in ckpts.values():
+        c['config'] = {k: v for k, v in c['config'].items() if k not in ('load_checkpoint', 'overwrite')}
     return dict(vectors=found['vectors'], log=[tuple(flat(r)) for r in found['log']], checkpoints=dict(flat(ckpts)))
 
 
 def differences(a, b) -> list:
     "Names of what differs between two outcomes."
-    return [f'{part}: {k}' for part in ('vectors', 'checkpoints') for k in sorted(a[part].keys() | b[part].keys(), key=str) if a[part].get(k) != b[part].get(k)] + ['log'] * (a['log'] != b['log'])
+    return [f'{part}: {k}' for part in ('vectors', 'checkpoints')
+        for k in sorted(a[part].keys() | b[part].keys(), key=str)
+        if a[part].get(k) != b[part].get(k)] + ['log'] * (a['log'] != b['log'])
 
 
 def undisturbed(folder, flags):
@@ -137,7 +151,8 @@ def undisturbed(folder, flags):
     code, said = ended(*live(folder, flags, lambda: count_events(folder)))
     if code: raise RuntimeError(f'{code}: {said}')
     took, found = time.monotonic() - start, held(folder)
-    assert not found['bad'] and len(found['vectors']) == 2 * (TRAIN + DEV) and set(found['checkpoints']) == {'best.pt', 'last.pt'} and len(found['log']) >= EPOCHS
+    assert not found['bad'] and len(found['vectors']) == 2 * (TRAIN + DEV)
+    assert set(found['checkpoints']) == {'best.pt', 'last.pt'} and len(found['log']) >= EPOCHS
     return dict(outcome=outcome(found), took=took, events=json.loads((folder/'events').read_text()))
 
 
@@ -192,7 +207,9 @@ SPACE = ('open', 'fsync', 'replace', 'write')   # what fails: making a file, syn
 def watch(event):
     "Call `event(kind)` before each thing that needs space on the disk: opening a file to write, syncing, renaming."
     def hook(name, args):
-        if name == 'open' and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and '/dev/' not in str(args[0]): event('open')
+        if name == 'open' and isinstance(args[2],
+            int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and '/dev/' not in str(args[0]):
+            event('open')
         if name == 'os.rename': event('replace')
     sys.addaudithook(hook)
     real = os.fsync
@@ -215,14 +232,16 @@ def fill(kind, n, room):
     seen = Counter()
     def event(what):
         seen[what] += 1
-        if kind == 'write' and what == 'open' and seen[what] == n: resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        if kind == 'write' and what == 'open' and seen[what] == n:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
         if kind == what and seen[what] >= n: raise OSError(28, 'No space left on device')
     watch(event)
 
 
 def full(n, seed, folder) -> dict:
     "Fill the disk at `n` random points, see what is there, free it, and go on."
-    rng, figures = random.Random(seed), dict(faults=0, runs=0, lost=[], differing=[], stuck=[], unclear=[], codes=Counter(), kinds=Counter())
+    rng, figures = random.Random(seed), dict(faults=0, runs=0, lost=[], differing=[], stuck=[], unclear=[],
+        codes=Counter(), kinds=Counter())
     both = [(flags, undisturbed(folder/f'undisturbed{i}', flags)) for i, flags in enumerate(make_inputs(folder))]
     for i in range(n):
         (flags, want), here, kind = both[i % 2], folder/f'run{i}', SPACE[i // 2 % 4]
@@ -263,15 +282,17 @@ def soak(epochs, evaluations, folder, draw=False) -> dict:
     os.chdir(folder)
     flags, said, after = make_inputs(folder)[0], Watcher(), []
     with contextlib.redirect_stdout(said):
-        run = train(config_from_flags([*flags, '--epochs', str(epochs), '--eval-frequency', 'epoch', '--early-stop-patience', '0']))
+        run = train(config_from_flags([*flags, '--epochs', str(epochs), '--eval-frequency', 'epoch',
+            '--early-stop-patience', '0']))
         for _ in range(evaluations):
-            analyze(AnalyzeConfig(checkpoint=str(run['best']), split='dev', out='out', figures=draw, store_path='store', device='cpu', num_workers=0), say=lambda line: None)
+            analyze(AnalyzeConfig(checkpoint=str(run['best']), split='dev', out='out', figures=draw, store_path='store',
+                device='cpu', num_workers=0), say=lambda line: None)
             after.append((resident(), len(os.listdir('/proc/self/fd'))))
     return dict(epochs=said.notes, evaluations=after)
 
 
 def growth(mb) -> float:
-    "How much larger the second half of some measurements is at most than the end of the first quarter, as a share; the first quarter is to warm up."
+    "By what share the second half of some measurements exceeds the end of the first quarter, which is to warm up."
     warm, late = mb[:max(1, len(mb) // 4)][-1], mb[len(mb) // 2:]
     return max(late) / warm - 1
 
@@ -284,11 +305,13 @@ if __name__ == '__main__':
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--draw', action='store_true', help='soak: draw the figures of each evaluation, too')
     a = p.parse_args()
-    import torch, transformers.models.gpt2.modeling_gpt2, transformers.models.auto.feature_extraction_auto, tamers.training.run, tamers.store.ingest, tamers.encoders.sources, tamers.measure.calibration, tamers.evaluation.analyze, sklearn.metrics  # noqa: E401, F401, every fork has them
+    import torch, sklearn.metrics, tamers.evaluation.analyze, tamers.training.run  # noqa: E401, F401, for every fork
+    import transformers.models.auto.feature_extraction_auto, transformers.models.gpt2.modeling_gpt2  # noqa: E401, F401
     torch.set_num_threads(1)
     torch.optim.AdamW([torch.zeros(1)])      # imports much
     with tempfile.TemporaryDirectory() as tmp:
         os.environ['TAMERS_CACHE'] = f'{tmp}/cache'
         began = time.monotonic()
-        found = soak(*a.n, Path(tmp), a.draw) if a.what == 'soak' else dict(kills=kills, full=full)[a.what](*a.n, a.seed, Path(tmp))
+        if a.what == 'soak': found = soak(*a.n, Path(tmp), a.draw)
+        else: found = dict(kills=kills, full=full)[a.what](*a.n, a.seed, Path(tmp))
         print(json.dumps(dict(found, seconds=round(time.monotonic() - began, 1))))

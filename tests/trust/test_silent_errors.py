@@ -14,7 +14,7 @@ from tamers.model.checkpoint import load_checkpoint, save_checkpoint
 from tamers.runs import shipped_checkpoint
 from tamers.core import EMOTIONS
 from tamers.encoders.encoder import Encoder
-from tamers.store.store import read_shard, write_shard
+from tamers.store.store import read_block, write_block
 from tamers.training.watch import read_log
 
 
@@ -42,9 +42,9 @@ def test_an_embedding_in_the_store_is_looked_at_when_it_is_read(tmp_path, corpus
     "With a checksum that fits: it was written so."
     assert code_of(argv(corpus, tmp_path, encoders)) == 0
     path = next((tmp_path/'store').glob('text-*/*.safetensors'))
-    keys, x, cut = read_shard(path)
+    keys, x, cut = read_block(path)
     x[0, 0] = float('-inf')
-    write_shard(path, keys, x, cut)
+    write_block(path, keys, x, cut)
     capsys.readouterr()
     assert code_of(argv(corpus, tmp_path, encoders, '--overwrite')) == 2
     told(capsys, path.parent, 'not finite for 1 of', 'delete this folder')

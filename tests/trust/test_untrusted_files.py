@@ -10,14 +10,14 @@ from tests.data.test_audio import tone, write_av
 from tests.encoders.test_encoder import MAKE
 from tests.trust.test_faults import argv, code_of, told
 from tests.store.test_shards import clips, read_all, run, samples, sound, write_parquet, write_tar
-from tests.store.test_streams import encoders, made_rows, write_manifest  # noqa: F401, the fixture `encoders` is used by name
+from tests.store.test_streams import encoders, made_rows, write_manifest  # noqa: F401, a fixture
 from tamers.data.audio import Clip, load_audio, probe
 from tamers.model.checkpoint import load_checkpoint
 from tamers.core import TamersError
 from tamers.data.load import load_corpus
 from tamers.encoders.encoder import Encoder
 from tamers.data.files import open_corpus
-from tamers.store.ingest import find_listing, open_listings, shard_corpus
+from tamers.store.listings import find_listing, open_listings, shard_corpus
 from tamers.data.files import FileIndex
 
 
@@ -32,12 +32,15 @@ def manifest(folder, *cells, name='manifest.csv'):
     return folder
 
 
-@pytest.mark.parametrize('cell', ['/etc/passwd', '../out.wav', 'x/../../out.wav', './/..//out.wav', '{out}', '../own/../out.wav', '..', '/'])
+@pytest.mark.parametrize('cell', ['/etc/passwd', '../out.wav', 'x/../../out.wav', './/..//out.wav', '{out}',
+    '../own/../out.wav', '..', '/'])
 def test_a_manifest_cannot_lead_outside_its_folder(tmp_path, cell):
     (tmp_path/'out.wav').write_bytes(sound())
     root = manifest(tmp_path/'own', cell.format(out=tmp_path/'out.wav'))
     for skip_bad in (True, False):
-        with pytest.raises(TamersError, match=r'clips outside its folder: .* \(line 4\); move them there, or pass --allow-outside if you trust this manifest'): load_corpus(root, skip_bad=skip_bad)
+        cure = 'move them there, or pass --allow-outside if you trust this manifest'
+        with pytest.raises(TamersError, match=rf'clips outside its folder: .* \(line 4\); {cure}'):
+            load_corpus(root, skip_bad=skip_bad)
     with pytest.raises(TamersError, match='outside'): load_corpus(root/'manifest.csv')
 
 
@@ -66,7 +69,8 @@ def test_asked_for_it_may(tmp_path, encoders, capsys):
     assert code_of(argv(root, tmp_path, encoders, '--allow-outside')) == 0
     assert sum(load_checkpoint(tmp_path/'run'/'best.pt').train_counts) == 28
     capsys.readouterr()
-    assert code_of(['--load-checkpoint', str(tmp_path/'run'/'last.pt'), '--epochs', '3']) == 0, 'a run that goes on keeps what it was allowed'
+    assert code_of(['--load-checkpoint', str(tmp_path/'run'/'last.pt'), '--epochs',
+        '3']) == 0, 'a run that goes on keeps what it was allowed'
 
 
 def test_text_alone_looks_at_no_clip(tmp_path):
@@ -86,8 +90,12 @@ def header(path, **change):
 
 
 @pytest.mark.parametrize('change, words', [
-    (dict(channels=10_000), '10000 channels, and 64 are allowed|cannot be decoded'), (dict(rate=1), '1 samples a second|cannot be decoded'), (dict(rate=10_000_000), '10000000 samples a second|cannot be decoded'),
-    (dict(rate=0), 'cannot be decoded|0 samples a second'), (dict(size=0xFFFFFF00), 'truncated: its header promises 4294967084 bytes and there are'), (dict(size=9_000_000, riff=0xFFFFFFFF), 'truncated: its header promises 9000044 bytes and there are'),
+    (dict(channels=10_000), '10000 channels, and 64 are allowed|cannot be decoded'),
+    (dict(rate=1), '1 samples a second|cannot be decoded'),
+    (dict(rate=10_000_000), '10000000 samples a second|cannot be decoded'),
+    (dict(rate=0), 'cannot be decoded|0 samples a second'),
+    (dict(size=0xFFFFFF00), 'truncated: its header promises 4294967084 bytes and there are'),
+    (dict(size=9_000_000, riff=0xFFFFFFFF), 'truncated: its header promises 9000044 bytes and there are'),
     (dict(size=0xFFFFFFF0, riff=0xFFFFFFFF), '')])
 def test_headers_of_wav(tmp_path, change, words):
     "Each is refused by name; a length that means 'I do not know yet' gives what is there."
@@ -101,13 +109,16 @@ def test_headers_of_wav(tmp_path, change, words):
                 assert (x if isinstance(x, float) else len(x) / 16_000) == pytest.approx(.3)
 
 
-@pytest.mark.parametrize('rate, seconds, words', [(3_999, 1, '3999 samples a second; rates from 4000 to 768000'), (16_000, 1, None), (384_000, .1, None)])
+@pytest.mark.parametrize('rate, seconds, words',
+    [(3_999, 1, '3999 samples a second; rates from 4000 to 768000'), (16_000, 1, None), (384_000, .1, None)])
 def test_rates(tmp_path, rate, seconds, words):
     soundfile.write(tmp_path/'a.wav', tone(rate, seconds), rate)
     if words:
         for read in (probe, load_audio):
             with pytest.raises(TamersError, match=words): read(tmp_path/'a.wav')
-    else: assert probe(tmp_path/'a.wav') == seconds and len(load_audio(tmp_path/'a.wav')) == pytest.approx(16_000 * seconds, abs=2)
+    else:
+        assert probe(tmp_path/'a.wav') == seconds
+        assert len(load_audio(tmp_path/'a.wav')) == pytest.approx(16_000 * seconds, abs=2)
 
 
 def test_a_flac_full_of_silence(tmp_path):
@@ -138,14 +149,16 @@ def test_many_samples_need_not_be_decoded(tmp_path, monkeypatch):
     "A clip that is too large as a whole may be long enough for an encoder that hears its start."
     monkeypatch.setattr(tamers.data.audio, 'MOST_SAMPLES', 40_000)
     soundfile.write(tmp_path/'a.wav', np.stack([tone(16_000)] * 4, 1), 16_000)
-    with pytest.raises(TamersError, match='64000 samples when decoded, and 40000 are allowed'): load_audio(tmp_path/'a.wav')
+    with pytest.raises(TamersError, match='64000 samples when decoded, and 40000 are allowed'):
+        load_audio(tmp_path/'a.wav')
     assert len(load_audio(tmp_path/'a.wav', max_seconds=.4)) == 6_400 and probe(tmp_path/'a.wav') == 1
 
 
 def test_containers_have_the_same_limits(tmp_path, monkeypatch):
     write_av(tmp_path/'a.mp4', 'aac', np.stack([tone(48_000)] * 2))
     assert len(load_audio(tmp_path/'a.mp4'))
-    for name, value, words in (('LONGEST', .5, 'hours long'), ('MOST_CHANNELS', 1, '2 channels, and 1 are allowed'), ('MOST_SAMPLES', 9_000, 'samples when decoded'), ('RATES', (4_000, 44_100), '48000 samples a second')):
+    for name, value, words in (('LONGEST', .5, 'hours long'), ('MOST_CHANNELS', 1, '2 channels, and 1 are allowed'),
+        ('MOST_SAMPLES', 9_000, 'samples when decoded'), ('RATES', (4_000, 44_100), '48000 samples a second')):
         with monkeypatch.context() as m:
             m.setattr(tamers.data.audio, name, value)
             with pytest.raises(TamersError, match=words): load_audio(tmp_path/'a.mp4')
@@ -154,7 +167,7 @@ def test_containers_have_the_same_limits(tmp_path, monkeypatch):
 
 
 def test_a_wav_that_is_shorter_than_its_data_chunk_says(tmp_path):
-    "The size of the whole was mended, by a program or by chance; that of the sound was not. A chunk of another kind lies before it."
+    "The size of the whole was mended, that of the sound was not; a chunk of another kind lies before it."
     whole = sound(seconds=1)
     notes = b'LIST' + struct.pack('<I', 5) + b'INFOx\0'
     whole = whole[:36] + notes + whole[36:]
@@ -165,7 +178,9 @@ def test_a_wav_that_is_shorter_than_its_data_chunk_says(tmp_path):
         for read in (probe, load_audio):
             if there: read(tmp_path/'a.wav')
             else:
-                with pytest.raises(TamersError, match=rf'truncated: its header promises {len(whole)} bytes and there are {len(whole) - cut}'): read(tmp_path/'a.wav')
+                with pytest.raises(TamersError,
+                    match=rf'truncated: its header promises {len(whole)} bytes and there are {len(whole) - cut}'):
+                    read(tmp_path/'a.wav')
 
 
 @pytest.mark.parametrize('value', [np.inf, -np.inf, np.nan])
@@ -181,11 +196,16 @@ def test_samples_that_are_no_numbers(tmp_path, value):
 def test_the_same_clip_with_two_labels_is_counted(tmp_path):
     (tmp_path/'c').mkdir()
     for name, pitch in dict(a=200, b=200, c=300).items(): (tmp_path/'c'/f'{name}.wav').write_bytes(sound(pitch))
-    (tmp_path/'c'/'manifest.csv').write_text('audio,text,label,split\na.wav,x,joy,train\nb.wav,y,anger,train\nc.wav,z,fear,train\nc.wav,z,fear,dev\n')
+    rows = ('audio,text,label,split', 'a.wav,x,joy,train', 'b.wav,y,anger,train', 'c.wav,z,fear,train',
+            'c.wav,z,fear,dev', '')
+    (tmp_path/'c'/'manifest.csv').write_text('\n'.join(rows))
     note, = [n for n in open_corpus(tmp_path/'c', FileIndex(tmp_path/'files.sqlite', probe)).notes if 'disagree' in n]
     assert note == 'clips whose rows disagree about the label: 1, in 2 rows (train a.wav joy and train b.wav anger)'
-    root = write_tar(tmp_path/'x.tar', {f'{i}.{end}': data for i, (label, split, pitch) in enumerate([('joy', 'train', 200), ('anger', 'dev', 200), ('fear', 'train', 300)])
-                                        for end, data in dict(wav=sound(pitch), json=json.dumps(dict(text='x', label=label, split=split)).encode()).items()})
+    root = write_tar(tmp_path/'x.tar', {f'{i}.{end}': data
+        for i, (label, split, pitch) in enumerate([('joy', 'train', 200), ('anger', 'dev', 200),
+        ('fear', 'train', 300)])
+                                        for end, data in dict(wav=sound(pitch),
+                                        json=json.dumps(dict(text='x', label=label, split=split)).encode()).items()})
     corpus = shard_corpus(str(root), run([root], tmp_path/'listings'))
     assert 'clips whose rows disagree about the label: 1, in 2 rows (train 0 joy and dev 1 anger)' in corpus.notes
 
@@ -197,14 +217,18 @@ def test_a_table_whose_clips_are_paths(tmp_path):
     import pyarrow as pa
     kind = pa.struct(dict(bytes=pa.binary(), path=pa.string()))
     (tmp_path/'in').mkdir()
-    root = write_parquet(tmp_path/'in'/'a.parquet', dict(audio=pa.array([dict(bytes=None, path='/etc/passwd'), dict(bytes=sound(), path='/etc/passwd')], kind), label=['joy', 'joy'], text=['a', 'b']))
+    root = write_parquet(tmp_path/'in'/'a.parquet',
+        dict(audio=pa.array([dict(bytes=None, path='/etc/passwd'), dict(bytes=sound(), path='/etc/passwd')], kind),
+        label=['joy', 'joy'], text=['a', 'b']))
     records, error = read_all(root)
-    assert error is None and [(r.id, len(r.data)) for r in records] == [('/etc/passwd', 0), ('/etc/passwd', len(sound()))]
+    assert error is None
+    assert [(r.id, len(r.data)) for r in records] == [('/etc/passwd', 0), ('/etc/passwd', len(sound()))]
     listing, = run([root], tmp_path/'listings')
     assert [r.get('fault') for r in listing.records()] == ['no clip', None] and listing.faults == 1
 
 
-@pytest.mark.parametrize('kind, words', [(tarfile.XHDTYPE, 'a header of 67108864 bytes'), (tarfile.GNUTYPE_LONGNAME, 'a header of 67108864 bytes'), (tarfile.REGTYPE, None)])
+@pytest.mark.parametrize('kind, words', [(tarfile.XHDTYPE, 'a header of 67108864 bytes'),
+    (tarfile.GNUTYPE_LONGNAME, 'a header of 67108864 bytes'), (tarfile.REGTYPE, None)])
 def test_a_small_archive_of_many_zeros(tmp_path, kind, words):
     "A name, and a JSON, of 64 MB that fit into 64 kB: neither is taken into memory."
     with tarfile.open(tmp_path/'a.tar.gz', 'w:gz') as tar:
@@ -221,27 +245,33 @@ def test_a_small_archive_of_many_zeros(tmp_path, kind, words):
     assert tracemalloc.get_traced_memory()[1] < 5e7
     tracemalloc.stop()
     if words: assert not records and words in error
-    else: assert error is None and [r.fault for r in records] == ['.json is too large: 67108864 bytes, and 16777216 are allowed', None]
+    else:
+        assert error is None
+        assert [r.fault for r in records] == ['.json is too large: 67108864 bytes, and 16777216 are allowed', None]
 
 
 def test_a_listing_that_was_changed_is_made_again(tmp_path):
     root = write_tar(tmp_path/'a.tar', samples(4))
     listing, = run([root], tmp_path/'listings')
     whole = listing.path.read_text()
-    for changed in (whole.replace('words 2', 'words X'), whole.replace('"count": 4', '"count": 5'), whole[:-30], whole + '{}\n', '[]\n', '', '\0'):
+    for changed in (whole.replace('words 2', 'words X'), whole.replace('"count": 4', '"count": 5'), whole[:-30],
+        whole + '{}\n', '[]\n', '', '\0'):
         listing.path.write_text(changed)
         assert find_listing(tmp_path/'listings', str(root)) is None
         with pytest.raises(TamersError, match='a.tar: not read'): open_listings(tmp_path/'listings', [str(root)])
     again, = run([root], tmp_path/'listings')
-    assert [r['text'] for r in again.records()] == [f'words {i}' for i in range(4)] and listing.path.read_text() == whole
+    assert [r['text'] for r in again.records()] == [f'words {i}' for i in range(4)]
+    assert listing.path.read_text() == whole
 
 
 def test_half_a_character_in_any_field(tmp_path):
-    "Names of members that are no UTF-8, and an escape for half a character in a field: neither reaches a hash, a log or a table."
-    members = samples(1) | {'\udcff.wav': sound(300), '\udcff.json': json.dumps(dict(text='x', label='joy')).encode(), 'half.wav': sound(310), 'half.json': b'{"text": "x", "label": "joy", "speaker": "\\ud83d"}'}
+    "Names that are not UTF-8 and an escape for half a character reach no hash, no log and no table."
+    members = samples(1) | {'\udcff.wav': sound(300), '\udcff.json': json.dumps(dict(text='x', label='joy')).encode(),
+        'half.wav': sound(310), 'half.json': b'{"text": "x", "label": "joy", "speaker": "\\ud83d"}'}
     listing, = run([write_tar(tmp_path/'a.tar', members)], tmp_path/'listings')
     rows = {r['id']: r.get('fault') for r in listing.records()}
-    assert rows == {'00000': None, '?': None, 'half': 'its name, its transcript or another field holds half a character'}
+    assert rows == {'00000': None, '?': None,
+        'half': 'its name, its transcript or another field holds half a character'}
 
 
 # ---- nothing of theirs runs ----
@@ -256,7 +286,8 @@ def test_no_pickle_is_executed(tmp_path):
     torch.save(dict(format='tamers-1', model=Payload(mark)), tmp_path/'best.pt')
     (tmp_path/'plain.pt').write_bytes(pickle.dumps(Payload(mark)))
     for name in ('best.pt', 'plain.pt'):
-        with pytest.raises(TamersError, match=rf'{name}: (refused, it holds Python objects|not a readable checkpoint)'): load_checkpoint(tmp_path/name)
+        with pytest.raises(TamersError, match=rf'{name}: (refused, it holds Python objects|not a readable checkpoint)'):
+            load_checkpoint(tmp_path/name)
     folder = tmp_path/'encoder'
     for part in MAKE['gpt2'](): part.save_pretrained(folder)
     (folder/'model.safetensors').unlink()
@@ -266,7 +297,9 @@ def test_no_pickle_is_executed(tmp_path):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize('kind, name, part', [('text', 'gpt2', 'config.json'), ('text', 'gpt2', 'tokenizer_config.json'), ('audio', 'ast', 'config.json'), ('audio', 'ast', 'preprocessor_config.json')])
+@pytest.mark.parametrize('kind, name, part',
+    [('text', 'gpt2', 'config.json'), ('text', 'gpt2', 'tokenizer_config.json'), ('audio', 'ast', 'config.json'),
+    ('audio', 'ast', 'preprocessor_config.json')])
 def test_code_beside_an_encoder_is_not_run(tmp_path, kind, name, part):
     "A folder that brings classes of its own: they are passed over or refused, and never imported."
     torch.manual_seed(0)
@@ -286,9 +319,14 @@ def test_code_beside_an_encoder_is_not_run(tmp_path, kind, name, part):
 
 
 @pytest.mark.parametrize('kind, name, part, change, words', [
-    ('audio', 'ast', 'config.json', dict(num_hidden_layers=2**31), 'num_hidden_layers is 2.14748e\\+09, and 1000 are allowed'), ('text', 'gpt2', 'config.json', dict(n_layer=10**12), 'num_hidden_layers is 1e\\+12'),
-    ('text', 'gpt2', 'config.json', dict(vocab_size=10**10), 'vocab_size is 1e\\+10'), ('audio', 'ast', 'preprocessor_config.json', dict(max_length=10**9), 'max_length is 1e\\+09, and 65536 are allowed'),
-    ('audio', 'ast', 'preprocessor_config.json', dict(mean=['x']), 'do not work together'), ('audio', 'ast', 'config.json', dict(num_mel_bins=1), 'do not work together'),
+    ('audio', 'ast', 'config.json', dict(num_hidden_layers=2**31),
+    'num_hidden_layers is 2.14748e\\+09, and 1000 are allowed'),
+    ('text', 'gpt2', 'config.json', dict(n_layer=10**12), 'num_hidden_layers is 1e\\+12'),
+    ('text', 'gpt2', 'config.json', dict(vocab_size=10**10), 'vocab_size is 1e\\+10'),
+    ('audio', 'ast', 'preprocessor_config.json', dict(max_length=10**9),
+    'max_length is 1e\\+09, and 65536 are allowed'),
+    ('audio', 'ast', 'preprocessor_config.json', dict(mean=['x']), 'do not work together'),
+    ('audio', 'ast', 'config.json', dict(num_mel_bins=1), 'do not work together'),
     ('text', 'gpt2', 'tokenizer_config.json', dict(model_max_length='many'), 'do not work together|cannot be read')])
 def test_an_encoder_that_asks_for_too_much(tmp_path, kind, name, part, change, words):
     for p in MAKE[name](): p.save_pretrained(tmp_path/'e')
