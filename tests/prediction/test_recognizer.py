@@ -373,7 +373,7 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path/'x.pt').write_text('no')
     with pytest.raises(TamersError, match='not a readable checkpoint'): load(tmp_path/'x.pt')
     with pytest.raises(TamersError, match='no such checkpoint'): load(tmp_path)
-    with pytest.raises(TamersError, match='device nowhere: not here'): load(device='nowhere')
+    with pytest.raises(TamersError, match='--device nowhere: no such device here'): load(device='nowhere')
 
 
 def test_tables(model, clip, tmp_path):
