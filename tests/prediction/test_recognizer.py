@@ -197,12 +197,10 @@ def test_an_hour_in_little_memory(whole, wave, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('text, words', [
     ('word ' * 10_000, '10000 words are more than the text encoder reads'),
-    ('Je ne comprends pas pourquoi tu es toujours en retard.', 'does not look like English'),
-    ('Quegli altri amici vanno sempre al mare insieme.', 'does not look like English'),
     ('Я не могу поверить, что ты это сделал.', 'not written in Latin letters'),
     ('我不敢相信', 'not written in Latin letters'),
     ('12 + 30 = 42 ?!', 'holds no letters'),
-], ids=['long', 'french', 'italian', 'russian', 'chinese', 'numbers'])
+], ids=['long', 'russian', 'chinese', 'numbers'])
 def test_transcripts_that_deserve_a_word(whole, clip, text, words):
     for audio in (clip, None): assert warned(whole.predict(audio, text), words)
 
@@ -217,7 +215,7 @@ def test_empty_transcripts(whole, clip):
 
 def test_english_is_not_doubted(shared):
     rows = [r['Utterance'] for r in csv.DictReader(open(shared/'data'/'meld'/'dev_sent_emo.csv', encoding='utf-8'))]
-    assert sum(bool(text_oddities(r)) for r in rows)/len(rows) < .04
+    assert sum(map(bool, map(text_oddities, rows))) <= 2, 'some rows have no letters'
 
 
 @pytest.mark.parametrize('name, write, words', [
