@@ -15,43 +15,52 @@ from accelerate.utils import broadcast_object_list, InitProcessGroupKwargs
 from .core import alone_in, atomic_path, shipped, TamersError
 
 # %% auto #0
-__all__ = ['make_accelerator', 'pick_device', 'launch', 'run_folder', 'claimed', 'check_log', 'clear', 'few_threads',
-           'shipped_checkpoint', 'is_shipped', 'find_checkpoint', 'new_run_folder', 'seed_runs']
+__all__ = ['pick_device', 'make_accelerator', 'launch_processes', 'run_folder', 'new_run_folder', 'claim_folder', 'check_log',
+           'clear_folder', 'few_threads', 'shipped_checkpoint', 'is_shipped', 'find_checkpoint', 'seed_runs']
 
 # %% ../nbs/02_runs.ipynb #e9fd390d
-def make_accelerator(
-    device: str | None, # cpu, cuda, cuda:1, mps; None: the best there is
-    amp: bool,
-) -> Accelerator:
-    "The accelerator of a run; under torchrun it joins the other processes."
-    here = ['cpu', *(['mps'] if torch.backends.mps.is_available() else []), *(['cuda'] if torch.cuda.is_available() else []), *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
-    if device is not None and device not in here: raise TamersError(f"--device {device}: no such device here; there is {', '.join(here)}")
-    if device and device.startswith('cuda:'): torch.cuda.set_device(device)
-    cuda = torch.cuda.is_available() and device != 'cpu'
-    precision = 'no' if not (amp and cuda) else 'bf16' if torch.cuda.is_bf16_supported() else 'fp16'
-    if 'WORLD_SIZE' not in os.environ: AcceleratorState._reset_state(True)  # a second run in one process may ask for another precision
-    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))  # one process may encode for hours after another has finished
-    return Accelerator(cpu=device == 'cpu', mixed_precision=precision, kwargs_handlers=[patience])
-
-# %% ../nbs/02_runs.ipynb #ff94e91d
-def pick_device(device: str | None) -> torch.device:
-    "The device that is named, or the best there is; `TamersError` for one that is not here."
+def pick_device(
+    device: str | None,  # cpu, cuda, cuda:1, mps; None: the best there is
+) -> torch.device:
+    "The device that is named, or the best one; `TamersError` for one that is not here."
     best = torch.accelerator.current_accelerator(check_available=True) or torch.device('cpu')
-    try: torch.zeros(1, device=device or best)
-    except (RuntimeError, AssertionError) as e: raise TamersError(f'device {device}: not here ({str(e).splitlines()[0][:80]}); there is {" and ".join(dict.fromkeys((str(best), "cpu")))}') from e
+    numbered = [f'{best.type}:{i}' for i in range(torch.accelerator.device_count())]
+    here = dict.fromkeys(['cpu', best.type, *numbered])
+    if device is not None and str(device) not in here:
+        raise TamersError(f"--device {device}: no such device here; there is {', '.join(here)}")
     return torch.device(device or best)
 
-# %% ../nbs/02_runs.ipynb #aa5193a4
-def launch(
+# %% ../nbs/02_runs.ipynb #bc4e6f6d
+def make_accelerator(
+    device: str | None,  # as `pick_device` takes it
+    amp: bool,           # mixed precision, where the device gains by it
+) -> Accelerator:
+    "The accelerator of a run; under torchrun it joins the other processes."
+    found, precision = pick_device(device), 'no'
+    if found.type == 'cuda':
+        if found.index is not None: torch.cuda.set_device(found)
+        if amp: precision = 'bf16' if torch.cuda.is_bf16_supported() else 'fp16'
+    # a second run in one process may ask for another precision
+    if 'WORLD_SIZE' not in os.environ: AcceleratorState._reset_state(True)
+    # one process may encode for hours after another has finished
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    return Accelerator(cpu=device == 'cpu', mixed_precision=precision, kwargs_handlers=[patience])
+
+# %% ../nbs/02_runs.ipynb #ffdfacc3
+def launch_processes(
     flags: list[str],  # of tamers-train
     processes: int,
 ) -> int:              # exit code
     "Run tamers-train in several processes of this machine, by torchrun."
-    command = shutil.which('tamers-train', path=str(Path(sys.executable).parent)) or shutil.which('tamers-train')
-    if command is None: raise TamersError('--use-multi-gpu: the tamers-train command is not installed; pip install it, or start torchrun yourself')
-    return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes), command, *flags]).returncode
+    beside = str(Path(sys.executable).parent)
+    command = shutil.which('tamers-train', path=beside) or shutil.which('tamers-train')
+    if command is None:
+        raise TamersError('--use-multi-gpu: the tamers-train command is not installed; '
+                          'pip install it, or start torchrun yourself')
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)]
+    return subprocess.run([*torchrun, command, *flags]).returncode
 
-# %% ../nbs/02_runs.ipynb #ffdfacc3
+# %% ../nbs/02_runs.ipynb #1484c2e1
 def run_folder(
     save_path: str | None,
     overwrite: bool,
@@ -64,16 +73,27 @@ def run_folder(
     if folder.exists() and not folder.is_dir(): raise TamersError(f'--save-path {folder}: is a file; name a folder')
     held = [n for n in ('best.pt', 'last.pt', 'metrics.jsonl') if (folder/n).exists() and (folder/n).stat().st_size]
     same = resume and Path(resume).resolve().parent == folder.resolve()
-    cure = f"choose another --save-path, replace it with --overwrite, or resume it with --load-checkpoint {folder/'last.pt'}"
-    if held and not overwrite and not same: raise TamersError(f"--save-path {folder}: holds an earlier run ({', '.join(held)}); {cure}")
-    if same and 'last.pt' in held and not overwrite and Path(resume).name != 'last.pt':
-        raise TamersError(f'--load-checkpoint {resume}: going back to it would replace the later {folder/"last.pt"}; {cure}')
+    last = folder/'last.pt'
+    cure = f'choose another --save-path, replace it with --overwrite, or resume it with --load-checkpoint {last}'
+    if held and not overwrite:
+        if not same: raise TamersError(f"--save-path {folder}: holds an earlier run ({', '.join(held)}); {cure}")
+        if 'last.pt' in held and Path(resume).name != 'last.pt':
+            raise TamersError(f'--load-checkpoint {resume}: going back to it would replace the later {last}; {cure}')
     if make: folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-# %% ../nbs/02_runs.ipynb #06d06fe3
+# %% ../nbs/02_runs.ipynb #bdb7209c
+def new_run_folder(folder: str | Path = 'checkpoints') -> Path:
+    "A fresh folder named by date and time."
+    stamp = time.strftime('%Y-%m-%d_%H-%M-%S')
+    for path in (Path(folder)/(stamp if n == 1 else f'{stamp}_{n}') for n in itertools.count(1)):
+        try: path.mkdir(parents=True)
+        except FileExistsError: continue  # also of another process, just now
+        return path
+
+# %% ../nbs/02_runs.ipynb #8e9acc4d
 @contextmanager
-def claimed(
+def claim_folder(
     acc: Accelerator,
     save_path: str | None,
     overwrite: bool,
@@ -92,15 +112,16 @@ def claimed(
         if refused: raise TamersError(refused)
         yield folder
 
-# %% ../nbs/02_runs.ipynb #aaffc57f
+# %% ../nbs/02_runs.ipynb #710796b7
 def check_log(path: str | None, allowed: bool) -> None:
     "Raise `TamersError` if the metrics log would replace a file without being asked."
     if path is None: return
     if Path(path).is_dir(): raise TamersError(f'--metrics-log {path}: is a folder; name a file')
-    if Path(path).exists() and not allowed: raise TamersError(f'--metrics-log {path}: exists; name another file, or replace it with --overwrite')
+    if Path(path).exists() and not allowed:
+        raise TamersError(f'--metrics-log {path}: exists; name another file, or replace it with --overwrite')
 
-# %% ../nbs/02_runs.ipynb #956a2233
-def clear(folder: Path, resumed: str | None) -> None:
+# %% ../nbs/02_runs.ipynb #06a2e395
+def clear_folder(folder: Path, resumed: str | None) -> None:
     "Remove what an earlier run left; a run that goes on elsewhere takes its best.pt along."
     if resumed is None:
         for name in ('best.pt', 'last.pt'): (folder/name).unlink(missing_ok=True)
@@ -129,7 +150,7 @@ def is_shipped(path: str | Path) -> bool:
     "Whether `path`, however it is written, is that checkpoint."
     return Path(path).resolve() == shipped_checkpoint().resolve()
 
-# %% ../nbs/02_runs.ipynb #d441f9a3
+# %% ../nbs/02_runs.ipynb #a1775b55
 def find_checkpoint(
     given: str | Path | None = None,  # a .pt file, a run folder, or None
     folder: str | Path = 'checkpoints',
@@ -137,23 +158,14 @@ def find_checkpoint(
     "The file that is meant: `given`, its best.pt, the newest in `folder`, or the shipped one."
     if given is not None:
         path = Path(given)/'best.pt' if Path(given).is_dir() else Path(given)
-        if not path.is_file(): raise TamersError(f'{path}: no such checkpoint; name a .pt file or a folder with best.pt')
-        return path
+        if path.is_file(): return path
+        raise TamersError(f'{path}: no such checkpoint; name a .pt file or a folder with best.pt')
     found = [p for p in (*Path(folder).glob('*/best.pt'), *Path(folder).glob('*.pt')) if p.parent.name != 'mini']
-    return max(found, key=lambda p: p.stat().st_mtime) if found else shipped_checkpoint()
+    return max(found, key=lambda p: p.stat().st_mtime, default=shipped_checkpoint())
 
-# %% ../nbs/02_runs.ipynb #a1775b55
-def new_run_folder(folder: str | Path = 'checkpoints') -> Path:
-    "A fresh folder named by date and time."
-    stamp = time.strftime('%Y-%m-%d_%H-%M-%S')
-    for path in (Path(folder)/(stamp if n == 1 else f'{stamp}_{n}') for n in itertools.count(1)):
-        try: path.mkdir(parents=True)
-        except FileExistsError: continue  # also of another process, just now
-        return path
-
-# %% ../nbs/02_runs.ipynb #87d37ab3
+# %% ../nbs/02_runs.ipynb #acc3fc7c
 def seed_runs(folder: str | Path | None) -> dict[int, Path]:
-    "The best.pt of every seed in a folder of seeds, in order; empty where `folder` is none."
+    "The best.pt of every seed in a folder of seeds, in order; empty for anything else."
     if folder is None or (Path(folder)/'best.pt').exists(): return {}
     found = {p.parent.name.removeprefix('seed-'): p for p in Path(folder).glob('seed-*/best.pt')}
     return {int(seed): found[seed] for seed in sorted(filter(str.isdecimal, found), key=int)}

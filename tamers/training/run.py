@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from ..core import cache_dir, EMOTIONS, sha256, TamersError
 from ..config import to_flags, TrainConfig
-from ..runs import check_log, claimed, clear, few_threads, launch, make_accelerator, run_folder
+from ..runs import check_log, claim_folder, clear_folder, few_threads, launch_processes, make_accelerator, run_folder
 from ..runs import shipped_checkpoint
 from ..data.corpus import Corpus
 from ..data.demo import built, DEMO_NOTICE, DEMO_VERSION
@@ -122,7 +122,7 @@ def train(
     acc = make_accelerator(cfg.device, cfg.amp)
     say = print if acc.is_main_process else lambda *_: None
     if cfg.use_multi_gpu and acc.num_processes == 1: say('--use-multi-gpu: fewer than two GPUs here, training goes on in one process')
-    with claimed(acc, cfg.save_path, cfg.overwrite, cfg.load_checkpoint, say) as folder: return train_in(folder, replace(cfg, save_path=str(folder)), acc, say)
+    with claim_folder(acc, cfg.save_path, cfg.overwrite, cfg.load_checkpoint, say) as folder: return train_in(folder, replace(cfg, save_path=str(folder)), acc, say)
 
 # %% ../../nbs/6_training/7_run.ipynb #38134254
 def train_in(folder: Path, cfg: TrainConfig, acc: Accelerator, say=print) -> dict:
@@ -164,7 +164,7 @@ def saver(t: Trainer, args: dict, encoders: dict, cfg: TrainConfig, folder: Path
     def save(metrics, better):
         nonlocal cleared
         if not t.accelerator.is_main_process: return
-        if not cleared: clear(folder, cfg.load_checkpoint); cleared = True
+        if not cleared: clear_folder(folder, cfg.load_checkpoint); cleared = True
         state = {k: v.cpu() for k, v in judged(t).state_dict().items()}
         now = Checkpoint(state, args, origin, asdict(cfg), dict(metrics, epoch=t.epoch, step=t.step), counts, trainer_state(t))
         if better: save_checkpoint(now, folder/'best.pt')
@@ -216,7 +216,7 @@ def uncalibrated(last: Path, folder: str | Path) -> bool:
 def train_everywhere(cfg: TrainConfig) -> dict:
     "Train in one process per GPU of this machine."
     folder = run_folder(cfg.save_path, cfg.overwrite, cfg.load_checkpoint)
-    code = launch(to_flags(replace(cfg, save_path=str(folder), overwrite=True)), torch.cuda.device_count())
+    code = launch_processes(to_flags(replace(cfg, save_path=str(folder), overwrite=True)), torch.cuda.device_count())
     if code: raise TamersError(f'training in {torch.cuda.device_count()} processes failed with exit code {code}; its message is above')
     return finish(folder, None, Path(cfg.metrics_log or folder/'metrics.jsonl'), lambda *_: None)
 

@@ -6,10 +6,9 @@ import soundfile
 import torch
 from transformers import ASTFeatureExtractor
 
-from tamers.data.audio import MIN_SAMPLES, SAMPLE_RATE, load_audio, probe
+from tamers.data.audio import MIN_SAMPLES, SAMPLE_RATE, load_audio, probe, read_blocks
 from tamers.data.logmel import log_mel, num_frames, pad_waves
 from tamers.core import TamersError
-
 
 
 def tone(rate, seconds=1.0, hz=220, amplitude=0.3):
@@ -127,7 +126,8 @@ def test_wav_headers_that_are_only_careless(tmp_path, riff_size):
 def test_wav_header_promises_more(tmp_path):
     patched_wav(tmp_path / 'a.wav', lambda n: n + 2)
     for f in load_audio, probe:
-        with pytest.raises(TamersError, match=r'a\.wav: truncated: its header promises 32046 bytes and there are 32044'): f(tmp_path / 'a.wav')
+        with pytest.raises(TamersError, match=r'a\.wav: truncated: its header promises 32046 bytes and there are 32044'):
+            f(tmp_path / 'a.wav')
 
 
 @pytest.mark.parametrize('fork', [False, True], ids=['alone', 'with AppleDouble'])
@@ -210,13 +210,37 @@ def test_max_seconds_decodes_no_more(tmp_path, name, monkeypatch):
     import tamers.data.audio as audio
     if name == 'a.mp4': write_av(tmp_path / name, 'aac', np.stack([tone(48_000, 20)] * 2))
     else: soundfile.write(tmp_path / name, tone(48_000, 20), 48_000)
-    read, seen = audio._reader(name), []
+    read, seen = audio.read_blocks, []
     def spy(path, seconds):
-        seen.append(read(path, seconds))
-        return seen[-1]
-    monkeypatch.setattr(audio, '_reader', lambda path: spy)
+        for block in read(path, seconds):
+            seen.append(len(block[0]))
+            yield block
+    monkeypatch.setattr(audio, 'read_blocks', spy)
     assert len(load_audio(tmp_path / name, max_seconds=1)) == 16_000
-    assert len(seen[0][0]) <= 1.13 * 48_000
+    assert len(seen) == 1 and seen[0] <= 1.13 * 48_000
+
+
+@pytest.mark.parametrize('name', ['a.mp3', 'a.flac', 'a.mp4'])
+def test_blocks_are_the_whole(tmp_path, name):
+    "Whatever their length, blocks hold the very samples of the whole."
+    x = np.random.default_rng(0).standard_normal((2, 3 * 44_100)) * 0.1
+    if name == 'a.mp4': write_av(tmp_path / name, 'aac', x, rate=44_100)
+    else: soundfile.write(tmp_path / name, x.T, 44_100)
+    (whole, rate, channels), = read_blocks(tmp_path / name)
+    assert (rate, channels) == (44_100, 2) and abs(len(whole) - 3 * 44_100) < 3000
+    for seconds in (0.1, 1., 60.):
+        blocks = [wave for wave, _, _ in read_blocks(tmp_path / name, seconds)]
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+        assert all(seconds * rate - 1 < len(wave) < (seconds + 0.03) * rate for wave in blocks[:-1])
+
+
+@pytest.mark.parametrize('seconds', [None, 0.5, 10.])
+def test_a_block_of_a_truncated_file_holds_nothing_that_was_not_read(tmp_path, seconds):
+    soundfile.write(tmp_path / 'a.mp3', np.random.default_rng(0).standard_normal(3 * 16_000) * 0.1, 16_000)
+    b = (tmp_path / 'a.mp3').read_bytes()
+    (tmp_path / 'a.mp3').write_bytes(b[:len(b) // 2])
+    with pytest.raises(TamersError, match='a.mp3: truncated: 1.* s of 3.00 s'):
+        for wave, _, _ in read_blocks(tmp_path / 'a.mp3', seconds): assert np.abs(wave).max() > 0.01
 
 
 def test_real_meld_clips(shared):

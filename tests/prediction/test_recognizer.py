@@ -211,12 +211,10 @@ def test_an_hour_in_little_memory(whole, wave, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('text, words', [
     ('word ' * 10_000, '10000 words are more than the text encoder reads'),
-    ('Je ne comprends pas pourquoi tu es toujours en retard.', 'does not look like English'),
-    ('Quegli altri amici vanno sempre al mare insieme.', 'does not look like English'),
     ('Я не могу поверить, что ты это сделал.', 'not written in Latin letters'),
     ('我不敢相信', 'not written in Latin letters'),
     ('12 + 30 = 42 ?!', 'holds no letters'),
-], ids=['long', 'french', 'italian', 'russian', 'chinese', 'numbers'])
+], ids=['long', 'russian', 'chinese', 'numbers'])
 def test_transcripts_that_deserve_a_word(whole, clip, text, words):
     for audio in (clip, None): assert warned(whole.predict(audio, text), words)
 
@@ -232,7 +230,7 @@ def test_empty_transcripts(whole, clip):
 
 def test_english_is_not_doubted(shared):
     rows = [r['Utterance'] for r in csv.DictReader(open(shared/'data'/'meld'/'dev_sent_emo.csv', encoding='utf-8'))]
-    assert sum(bool(text_oddities(r)) for r in rows)/len(rows) < .04
+    assert sum(map(bool, map(text_oddities, rows))) <= 2, 'some rows have no letters'
 
 
 @pytest.mark.parametrize('name, write, words', [
@@ -402,7 +400,7 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path/'x.pt').write_text('no')
     with pytest.raises(TamersError, match='not a readable checkpoint'): load(tmp_path/'x.pt')
     with pytest.raises(TamersError, match='no such checkpoint'): load(tmp_path)
-    with pytest.raises(TamersError, match='device nowhere: not here'): load(device='nowhere')
+    with pytest.raises(TamersError, match='--device nowhere: no such device here'): load(device='nowhere')
 
 
 def test_tables(model, clip, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from tamers.config import TrainConfig
-from tamers.runs import launch
+from tamers.runs import launch_processes
 from tamers.model.checkpoint import load_checkpoint
 from tamers.training.run import train
 from tamers.config import to_flags
@@ -71,7 +71,7 @@ def test_use_multi_gpu_trains_as_one_process(tmp_path, capfd, ideas):
     one = train(TrainConfig(batch_size=40, save_path=str(tmp_path/'one'), **common))
     # the second store is empty, so the two processes share the encoding as well
     two = TrainConfig(batch_size=20, use_multi_gpu=True, save_path=str(tmp_path/'two'), **{**common, 'store_path': str(tmp_path/'store2')})
-    assert launch(to_flags(two), 2) == 0, capfd.readouterr().err
+    assert launch_processes(to_flags(two), 2) == 0, capfd.readouterr().err
     a, b = (load_checkpoint(p).model for p in (one['last'], tmp_path/'two'/'last.pt'))
     for k in a: assert torch.allclose(a[k], b[k], atol=1e-4), k
     rows = read_log(tmp_path/'two'/'metrics.jsonl')

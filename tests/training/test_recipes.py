@@ -53,7 +53,7 @@ def test_the_order_of_flags_does_not_matter():
 def test_every_process_has_the_settings_of_the_first(tmp_path, monkeypatch):
     "A change that leads back to a default must reach the other processes, too."
     given = []
-    monkeypatch.setattr(training, 'launch', lambda flags, processes: given.extend(flags) or 1)
+    monkeypatch.setattr(training, 'launch_processes', lambda flags, processes: given.extend(flags) or 1)
     cfg = recipe('tamers-paper', class_weight_gamma=0., save_path=str(tmp_path/'run'))
     with pytest.raises(TamersError, match='exit code 1'): training.train_everywhere(cfg)
     assert replace(config_from_flags(given), overwrite=False) == cfg
