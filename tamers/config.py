@@ -7,64 +7,71 @@ from __future__ import annotations
 import argparse, math, operator, typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Literal
 from .core import SPLITS, TamersError
 
 # %% auto #0
-__all__ = ['KIND_NAMES', 'opt', 'DataOptions', 'EncoderOptions', 'AdaptTextOptions', 'ModelOptions', 'OptimOptions',
-           'AdaptOptions', 'EvalOptions', 'RunOptions', 'check_kind', 'check_ranges', 'flag_of', 'TrainConfig',
-           'AnalyzeConfig', 'parser', 'to_flags']
+__all__ = ['BOUNDS', 'KIND_NAMES', 'opt', 'DataOptions', 'EncoderOptions', 'StoreOptions', 'AdaptTextOptions', 'ModelOptions',
+           'OptimOptions', 'AdaptOptions', 'EvalOptions', 'RunOptions', 'kind_of', 'check_kind', 'check_ranges',
+           'flag_of', 'TrainConfig', 'CheckpointOptions', 'AnalyzeConfig', 'parser', 'to_flags']
 
 # %% ../nbs/01_config.ipynb #907646ab
 def opt(
-    default,        # its default value
-    help: str,      # one line for --help
-    ge=None,        # smallest value allowed
-    gt=None,        # bound that the value must exceed
-    le=None,        # largest value allowed
-    lt=None,        # bound that the value must stay below
+    default,    # its default value
+    help: str,  # one line for --help
+    **bounds,   # of a number: those of `BOUNDS` that hold
 ):
     "A dataclass field with its help text and range."
-    return field(default=default, metadata=dict(help=help, ge=ge, gt=gt, le=le, lt=lt))
+    return field(default=default, metadata=dict(help=help, bounds=bounds))
+
+BOUNDS = dict(ge=('at least', operator.ge), gt=('above', operator.gt),
+              le=('at most', operator.le), lt=('below', operator.lt))
 
 # %% ../nbs/01_config.ipynb #80a92941
 @dataclass(kw_only=True)
 class DataOptions:
     "data"
-    root: Optional[str] = opt(None, 'folder of MELD, folder or file of a manifest, webdataset tars or parquet files (folder, glob, URL); none: the embedded demo corpus (made speech)')
-    skip_bad: Optional[bool] = opt(None, 'leave out broken rows and name them; default: yes for MELD, no for a manifest')
+    root: str | None = opt(None, 'folder of MELD, folder or file of a manifest, webdataset tars or parquet files '
+        '(folder, glob, URL); none: the embedded demo corpus (made speech)')
+    skip_bad: bool | None = opt(None, 'leave out broken rows and name them; default: yes for MELD, no for a manifest')
     allow_outside: bool = opt(False, 'let a manifest name clips outside its folder: absolute paths, or ..')
     weak_labels: bool = opt(False, 'EmoNet-Voice: take the weaker emotions of its mapping, too (see emonet)')
-    transcribe: Optional[str] = opt(None, 'hub name or folder of a speech recogniser, for rows without a transcript')
+    transcribe: str | None = opt(None, 'hub name or folder of a speech recogniser, for rows without a transcript')
     num_workers: int = opt(2, 'processes that decode audio while the encoder works; 0: none', ge=0)
     prefetch_factor: int = opt(2, 'batches each worker decodes ahead', ge=1)
     pin_memory: bool = opt(True, 'copy batches through pinned memory (GPU only)')
-    device: Optional[str] = opt(None, 'cpu, cuda, cuda:1, mps; none: the best there is')
+    device: str | None = opt(None, 'cpu, cuda, cuda:1, mps; none: the best there is')
 
 # %% ../nbs/01_config.ipynb #83c24d51
 @dataclass(kw_only=True)
 class EncoderOptions:
     "encoders"
-    audio_encoder: str = opt('mini', 'hub name, such as MIT/ast-finetuned-audioset-10-10-0.4593, or local folder; `mini` ships with TAMERS')
-    text_encoder: str = opt('mini', 'hub name, such as gpt2, or local folder; `mini` ships with TAMERS')
-    audio_revision: Optional[str] = opt(None, 'branch, tag or commit of the audio encoder on the hub')
-    text_revision: Optional[str] = opt(None, 'branch, tag or commit of the text encoder on the hub')
-    audio_pooling: Optional[str] = opt(None, 'how audio tokens become one vector; none: what suits the encoder')
-    text_pooling: Optional[str] = opt(None, 'how text tokens become one vector; none: what suits the encoder')
-    audio_layer: Optional[int] = opt(None, 'hidden layer of the audio encoder that is read: 0 the embeddings, -2 the last but one; none: the last')
-    text_layer: Optional[int] = opt(None, 'hidden layer of the text encoder that is read; none: the last')
-    context_turns: int = opt(0, 'earlier turns of the dialogue that the text encoder reads before the current one', ge=0)
+    audio_encoder: str = opt('mini', 'hub name or local folder; `mini` ships with TAMERS')
+    text_encoder: str = opt('mini', 'hub name or local folder; `mini` ships with TAMERS')
+    audio_revision: str | None = opt(None, 'branch, tag or commit of the audio encoder on the hub')
+    text_revision: str | None = opt(None, 'branch, tag or commit of the text encoder on the hub')
+    audio_pooling: str | None = opt(None, 'how audio tokens become one vector; none: what suits the encoder')
+    text_pooling: str | None = opt(None, 'how text tokens become one vector; none: what suits the encoder')
+    audio_layer: int | None = opt(None, 'layer of the audio encoder to read (0 embeddings, -2 last but one); none: last')
+    text_layer: int | None = opt(None, 'layer of the text encoder to read; none: last')
+    context_turns: int = opt(0, 'earlier turns of the dialogue that the text encoder reads before this one', ge=0)
     context_speakers: bool = opt(False, 'put the name of the speaker before each turn')
-    audio_buckets: bool = opt(False, 'AST reads clips padded to a multiple of 0.64 s, not to 10.24 s: several times as fast, other embeddings')
-    encode_batch_size: int = opt(16, 'utterances the encoders see at once', ge=1)
+    audio_buckets: bool = opt(False, 'AST: pad clips to a multiple of 0.64 s, not to 10.24 s: fast, other embeddings')
     store: bool = opt(True, 'encode once and keep the embeddings; --no-store encodes in every step')
-    store_path: Optional[str] = opt(None, 'folder of the embedding store; none: store/ in the cache folder')
+
+# %% ../nbs/01_config.ipynb #ca454531
+@dataclass(kw_only=True)
+class StoreOptions:
+    "embeddings"
+    encode_batch_size: int = opt(16, 'utterances the encoders see at once', ge=1)
+    store_path: str | None = opt(None, 'folder of the embedding store; none: store/ in the cache folder')
 
 # %% ../nbs/01_config.ipynb #1894f4f3
 @dataclass(kw_only=True)
 class AdaptTextOptions:
     "text encoder adaptation"
-    text_adapt: Literal['none', 'last', 'lora', 'all'] = opt('none', 'what of the text encoder learns: nothing, its last layers, low-rank additions, or all of it')
+    text_adapt: Literal['none', 'last', 'lora', 'all'] = opt('none',
+        'what of the text encoder learns: nothing, its last layers, low-rank additions, or all of it')
     text_adapt_layers: int = opt(2, 'last: how many layers', ge=1)
     text_adapt_epochs: int = opt(3, 'passes over the training transcripts', ge=1)
     text_adapt_lr: float = opt(5e-5, 'learning rate of the adaptation', gt=0)
@@ -76,15 +83,18 @@ class AdaptTextOptions:
 class ModelOptions:
     "model and loss"
     modality: Literal['both', 'audio', 'text'] = opt('both', 'train on both modalities or on one alone')
-    fusion: Literal['concat', 'gated', 'attention'] = opt('concat', 'how the classifier sees both: side by side, through a gate, or by attention over their tokens')
+    fusion: Literal['concat', 'gated', 'attention'] = opt('concat',
+        'how the classifier sees both: side by side, through a gate, or by attention over their tokens')
     fusion_shared_dim: int = opt(256, 'dimensions of the shared space', ge=1)
     fusion_dropout: float = opt(0.5, 'dropout of the inputs and in the classifier', ge=0, lt=1)
     fusion_hidden_mult: float = opt(1.0, 'hidden width of the classifier, times its input width', gt=0)
     fusion_classifier_depth: int = opt(1, 'hidden layers of the classifier; 0: a linear one', ge=0)
     modality_dropout: float = opt(0.0, 'how often one modality is hidden from the classifier in training', ge=0, le=1)
-    contrastive: Literal['infonce', 'duplicates', 'supervised', 'sigmoid'] = opt('infonce', 'positives: own pair; also same transcript or clip; same emotion; own pair, each pair by itself')
+    contrastive: Literal['infonce', 'duplicates', 'supervised', 'sigmoid'] = opt('infonce',
+        'positives: own pair; also same transcript or clip; same emotion; own pair, each pair by itself')
     contrastive_weight: float = opt(1.0, 'weight of the contrastive loss; 0 turns it off', ge=0)
-    classification: Literal['ce', 'focal', 'adjusted'] = opt('ce', 'cross-entropy, focal loss, or cross-entropy adjusted by how frequent the classes are')
+    classification: Literal['ce', 'focal', 'adjusted'] = opt('ce',
+        'cross-entropy, focal loss, or cross-entropy adjusted by how frequent the classes are')
     focal_gamma: float = opt(2.0, 'focal: how much less an utterance counts that is understood', ge=0)
     adjust_tau: float = opt(1.0, 'adjusted: how much of the frequencies is taken out', ge=0)
     label_smoothing: float = opt(0.0, 'share of the label that is spread over all classes', ge=0, lt=1)
@@ -100,9 +110,10 @@ class OptimOptions:
     grad_accum_steps: int = opt(1, 'batches that make one optimizer step, contrasted as one large batch', ge=1)
     lr: float = opt(5e-4, 'learning rate', gt=0)
     weight_decay: float = opt(1e-2, 'weight decay (of matrices; not of biases, norms and the logit scale)', ge=0)
-    weight_averaging: float = opt(0.0, 'evaluate and keep a running average of the weights with this decay, such as 0.99; 0: none', ge=0, lt=1)
+    weight_averaging: float = opt(0.0, 'decay of a running average of the weights, such as 0.99; 0: none', ge=0, lt=1)
     max_grad_norm: float = opt(1.0, 'clip the gradient to this norm; 0: never', ge=0)
-    train_sampler: Literal['shuffle', 'weighted', 'interleaved'] = opt('shuffle', 'natural order; classes drawn evenly; blocks of each in turn')
+    train_sampler: Literal['shuffle', 'weighted', 'interleaved'] = opt('shuffle',
+        'natural order; classes drawn evenly; blocks of each in turn')
     interleave_period: int = opt(1, 'interleaved: batches in a block before the other kind takes over', ge=1)
     amp: bool = opt(True, 'mixed precision where the device gains by it; --no-amp: float32 throughout')
     seed: int = opt(42, 'seed of everything random', ge=0, lt=2**31)
@@ -125,7 +136,8 @@ class AdaptOptions:
 @dataclass(kw_only=True)
 class EvalOptions:
     "evaluation"
-    best_metric: Literal['weighted_f1', 'accuracy', 'macro_f1', 'uar', 'loss'] = opt('weighted_f1', 'dev score that chooses best.pt and ends the run early')
+    best_metric: Literal['weighted_f1', 'accuracy', 'macro_f1', 'uar', 'loss'] = opt('weighted_f1',
+        'dev score that chooses best.pt and ends the run early')
     eval_frequency: Literal['epoch', 'step'] = opt('epoch', 'unit of --eval-every')
     eval_every: int = opt(1, 'evaluate on dev after this many epochs or steps', ge=1)
     eval_batches: int = opt(0, 'dev batches to evaluate while training; 0: all', ge=0)
@@ -138,41 +150,45 @@ class EvalOptions:
 @dataclass(kw_only=True)
 class RunOptions:
     "files"
-    save_path: Optional[str] = opt(None, 'folder for best.pt, last.pt and metrics.jsonl; none: a new one in checkpoints/')
+    save_path: str | None = opt(None, 'folder for best.pt, last.pt and metrics.jsonl; none: a new one in checkpoints/')
     overwrite: bool = opt(False, 'allow --save-path to hold an earlier run, which is replaced')
-    metrics_log: Optional[str] = opt(None, 'file of one JSON object a line; none: metrics.jsonl in the save path')
-    load_checkpoint: Optional[str] = opt(None, 'resume from this best.pt or last.pt; its settings hold unless given anew')
-    seeds: Optional[str] = opt(None, 'train once for each seed and report the spread: how many, or a list such as 1,2,3')
-    recipe: Optional[str] = opt(None, 'start from the settings of this recipe; flags that are given hold')
+    metrics_log: str | None = opt(None, 'file of one JSON object a line; none: metrics.jsonl in the save path')
+    load_checkpoint: str | None = opt(None, 'resume from this best.pt or last.pt; its settings hold unless given anew')
+    seeds: str | None = opt(None, 'train once for each seed and report the spread: how many, or a list such as 1,2,3')
+    recipe: str | None = opt(None, 'start from the settings of this recipe; flags that are given hold')
 
 # %% ../nbs/01_config.ipynb #36af7fbf
 KIND_NAMES = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text'}
 
+def kind_of(hint) -> type:
+    "What a type hint asks for, one of `KIND_NAMES`: that of `int | None` is int, and a Literal holds text."
+    if typing.get_origin(hint) is Literal: return str
+    return next((kind for kind in typing.get_args(hint) if kind is not type(None)), hint)
+
 def check_kind(flag: str, value, hint) -> None:
     "Raise `TamersError` when a value is not of the kind that its type hint asks for."
-    kinds = typing.get_args(hint) if typing.get_origin(hint) is typing.Union else (str,) if typing.get_origin(hint) is Literal else (hint,)
-    if value is None and type(None) in kinds: return
-    kind = kinds[0]
-    if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) and kind is not bool:
+    kind = kind_of(hint)
+    if value is None and type(None) in typing.get_args(hint): return
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or isinstance(value, bool) and kind is not bool:
         raise TamersError(f'{flag} {str(value)[:80]}: must be {KIND_NAMES[kind]}')
 
 # %% ../nbs/01_config.ipynb #bee19adb
 def check_ranges(cfg) -> None:
-    "Raise `TamersError` for the first field of the dataclass `cfg` of another kind, or outside its range or choices; paths become text."
+    "Check the kind, the range and the choices of every field of `cfg`; paths become text."
     hints = typing.get_type_hints(type(cfg))
-    rules = dict(ge=('at least', operator.ge), gt=('above', operator.gt), le=('at most', operator.le), lt=('below', operator.lt))
     for f in fields(cfg):
         if isinstance(getattr(cfg, f.name), Path): setattr(cfg, f.name, str(getattr(cfg, f.name)))
-        value, flag = getattr(cfg, f.name), flag_of(f.name)
-        check_kind(flag, value, hints[f.name])
+        value, flag, hint = getattr(cfg, f.name), flag_of(f.name), hints[f.name]
+        check_kind(flag, value, hint)
         if value == '': raise TamersError(f'{flag}: is empty; leave the flag out, or give a value')
-        if isinstance(value, float) and not math.isfinite(value): raise TamersError(f'{flag} {value}: must be a finite number')
-        if typing.get_origin(hints[f.name]) is Literal and value not in typing.get_args(hints[f.name]):
-            raise TamersError(f"{flag} {value}: must be one of {', '.join(typing.get_args(hints[f.name]))}")
-        for rule, (words, holds) in rules.items():
-            bound = f.metadata.get(rule)
-            if bound is not None and not holds(value, bound):
-                raise TamersError(f'{flag} {value}: must be {words} {bound}')
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TamersError(f'{flag} {value}: must be a finite number')
+        if typing.get_origin(hint) is Literal and value not in typing.get_args(hint):
+            raise TamersError(f"{flag} {value}: must be one of {', '.join(typing.get_args(hint))}")
+        for rule, bound in f.metadata['bounds'].items():
+            words, holds = BOUNDS[rule]
+            if not holds(value, bound): raise TamersError(f'{flag} {value}: must be {words} {bound}')
 
 # %% ../nbs/01_config.ipynb #c4a6577b
 def flag_of(name: str) -> str:
@@ -181,31 +197,40 @@ def flag_of(name: str) -> str:
 
 # %% ../nbs/01_config.ipynb #f585f5d0
 @dataclass(kw_only=True)
-class TrainConfig(RunOptions, EvalOptions, AdaptOptions, OptimOptions, ModelOptions, AdaptTextOptions, EncoderOptions, DataOptions):
+class TrainConfig(RunOptions, EvalOptions, AdaptOptions, OptimOptions, ModelOptions, AdaptTextOptions,
+                  StoreOptions, EncoderOptions, DataOptions):
     "Train TAMERS: align a frozen audio and a frozen text encoder, and classify the emotion of an utterance."
     def __post_init__(self):
         check_ranges(self)
-        if self.min_lr > self.lr: raise TamersError(f'--min-lr {self.min_lr}: must be at most --lr, {self.lr}')
+        def refuse(name, problem): raise TamersError(f'{flag_of(name)} {getattr(self, name)}: {problem}')
+        if self.min_lr > self.lr: refuse('min_lr', f'must be at most --lr, {self.lr}')
         if self.max_weight_decay < self.weight_decay:
-            raise TamersError(f'--max-weight-decay {self.max_weight_decay}: must be at least --weight-decay, {self.weight_decay}')
-        if self.modality != 'both' and (self.fusion != 'concat' or self.modality_dropout):
-            flag = f'--fusion {self.fusion}' if self.fusion != 'concat' else f'--modality-dropout {self.modality_dropout}'
-            raise TamersError(f'{flag}: needs both modalities, and --modality is {self.modality}')
-        if self.mixup and self.fusion == 'attention': raise TamersError(f'--mixup {self.mixup}: mixes one vector a modality, and --fusion attention has one for each token')
+            refuse('max_weight_decay', f'must be at least --weight-decay, {self.weight_decay}')
+        if self.modality != 'both':
+            alone = f'needs both modalities, and --modality is {self.modality}'
+            if self.fusion != 'concat': refuse('fusion', alone)
+            if self.modality_dropout: refuse('modality_dropout', alone)
+        if self.mixup and self.fusion == 'attention':
+            refuse('mixup', 'mixes one vector a modality, and --fusion attention has one for each token')
 
-# %% ../nbs/01_config.ipynb #14252f70
+# %% ../nbs/01_config.ipynb #01a88b2a
 @dataclass(kw_only=True)
-class AnalyzeConfig(DataOptions):
+class CheckpointOptions:
+    "checkpoint"
+    checkpoint: str | None = opt(None, 'a .pt file or a run folder; none: the newest run in checkpoints/, '
+        'else the one that ships')
+    audio_encoder: str | None = opt(None, 'where the audio encoder is now, if it has moved since training')
+    text_encoder: str | None = opt(None, 'where the text encoder is now, if it has moved since training')
+
+# %% ../nbs/01_config.ipynb #b1005d2b
+@dataclass(kw_only=True)
+class AnalyzeConfig(StoreOptions, DataOptions, CheckpointOptions):
     "Evaluate a checkpoint: metrics, predictions and figures."
-    checkpoint: Optional[str] = opt(None, 'a .pt file or a run folder; none: the newest run in checkpoints/, else the one that ships')
     split: Literal[SPLITS] = opt('test', 'which split to evaluate')
-    out: Optional[str] = opt(None, 'folder for the results; none: <split>/ beside the checkpoint')
-    audio_encoder: Optional[str] = opt(None, 'where the audio encoder is now, if it has moved since training')
-    text_encoder: Optional[str] = opt(None, 'where the text encoder is now, if it has moved since training')
-    encode_batch_size: int = opt(16, 'utterances the encoders see at once', ge=1)
-    store_path: Optional[str] = opt(None, 'folder of the embedding store; none: store/ in the cache folder')
+    out: str | None = opt(None, 'folder for the results; none: <split>/ beside the checkpoint')
     figures: bool = opt(True, 'draw the confusion and similarity matrices and the map of the shared space')
-    report: bool = opt(False, 'write report.html, too: the analysis notebooks run on this checkpoint (needs tamers[report])')
+    report: bool = opt(False, 'write report.html, too: the analysis notebooks run on this checkpoint '
+        '(needs tamers[report])')
     def __post_init__(self): check_ranges(self)
 
 # %% ../nbs/01_config.ipynb #d4a3f560
@@ -224,16 +249,16 @@ def parser(
         owner = next(c for c in cls.__mro__ if f.name in c.__dict__.get('__annotations__', {}))
         if owner not in groups: groups[owner] = p.add_argument_group('options' if owner is cls else owner.__doc__)
         shown = '' if f.default is None else f' (default: {f.default})'
-        groups[owner].add_argument(flag_of(f.name), help=f.metadata['help'] + shown, **_kind(hints[f.name]))
+        groups[owner].add_argument(flag_of(f.name), help=f.metadata['help'] + shown, **_argument(hints[f.name]))
     return p
 
 # %% ../nbs/01_config.ipynb #a12d2a84
-def _kind(hint) -> dict:
-    "The argparse arguments that a type hint asks for."
-    if type(None) in typing.get_args(hint): hint = next(a for a in typing.get_args(hint) if a is not type(None))
-    if hint is bool: return dict(action=argparse.BooleanOptionalAction)
+def _argument(hint) -> dict:
+    "What argparse is told about a flag with this type hint."
+    kind = kind_of(hint)
+    if kind is bool: return dict(action=argparse.BooleanOptionalAction)
     if typing.get_origin(hint) is Literal: return dict(choices=typing.get_args(hint))
-    return dict(type=hint, metavar=hint.__name__.upper())
+    return dict(type=kind, metavar=kind.__name__.upper())
 
 # %% ../nbs/01_config.ipynb #703f7c1c
 def to_flags(cfg) -> list[str]:
@@ -241,7 +266,8 @@ def to_flags(cfg) -> list[str]:
     flags = []
     for f in fields(cfg):
         value = getattr(cfg, f.name)
-        if value is None or value == f.default and not getattr(cfg, 'recipe', None): continue  # on top of a recipe every setting is told
-        if isinstance(value, bool): flags.append(flag_of(f.name) if value else '--no-' + flag_of(f.name)[2:])
+        if value is None: continue
+        if value == f.default and not getattr(cfg, 'recipe', None): continue  # a recipe may set something else
+        if isinstance(value, bool): flags.append(flag_of(f.name if value else f'no_{f.name}'))
         else: flags += [flag_of(f.name), str(value)]
     return flags
