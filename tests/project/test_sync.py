@@ -169,7 +169,7 @@ def test_lines_are_not_wide(path):
     assert not wide, '\n'.join(wide)
 
 
-@pytest.mark.parametrize('path', sorted(p for folder in ('tests', 'benchmarks', 'docs', 'tamers')
+@pytest.mark.parametrize('path', sorted(p for folder in ('tests', 'benchmarks', 'docs')
     for p in (ROOT/folder).rglob('*.py') if p.name != '_modidx.py'),
                          ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_lines_of_python_are_not_wide(path):
