@@ -93,21 +93,22 @@ def is_log(path: str | None) -> bool:
     try: return path is not None and read_log(path) is not None
     except (TamersError, OSError): return False
 
-# %% ../nbs/99_commands.ipynb #affe8ff1
+# %% ../nbs/99_commands.ipynb #2d528b88
 def config_from_flags(flags: list[str]) -> TrainConfig:
     "Settings from the command line, on top of those of a recipe, or of the checkpoint that is resumed."
-    from tamers.model.checkpoint import load_checkpoint
-    from tamers.training.recipes import recipe_settings
     given = parse(TrainConfig, 'tamers-train', flags)
-    if 'recipe' in given: given = recipe_settings(given['recipe']) | given
+    if 'recipe' in given:
+        from tamers.training.recipes import recipe_settings
+        given = recipe_settings(given['recipe']) | given
     if 'load_checkpoint' not in given: return TrainConfig(**given)
+    from tamers.model.checkpoint import load_checkpoint
     saved = load_checkpoint(given['load_checkpoint']).config
     dropped = {'save_path', 'overwrite', 'seeds'}
     if 'save_path' in given or not is_log(saved.get('metrics_log')): dropped.add('metrics_log')
     kept = {f.name for f in fields(TrainConfig)} - dropped
     return TrainConfig(**{k: v for k, v in saved.items() if k in kept} | given)
 
-# %% ../nbs/99_commands.ipynb #b9e474de
+# %% ../nbs/99_commands.ipynb #872ab5df
 def train_and_compare_seeds(cfg: TrainConfig) -> None:
     "Train a run for each seed that `cfg` asks for, and say what they are worth on dev."
     import shlex
@@ -116,9 +117,9 @@ def train_and_compare_seeds(cfg: TrainConfig) -> None:
     seeds = parse_seeds(cfg.seeds, cfg.seed)
     folder = train_seeds(cfg, seeds)
     shared = ('device', 'num_workers', 'prefetch_factor', 'pin_memory', 'encode_batch_size', 'store_path')
-    shared = {k: getattr(cfg, k) for k in shared}
+    on_dev = AnalyzeConfig(checkpoint=str(folder), split='dev', **{k: getattr(cfg, k) for k in shared})
     print()
-    analyze_seeds(AnalyzeConfig(checkpoint=str(folder), split='dev', **shared), seeds=seeds)
+    analyze_seeds(on_dev, seeds=seeds)
     print(f'next:    tamers-analyze --checkpoint {shlex.quote(str(folder))}')
 
 @command
@@ -288,12 +289,12 @@ class AppConfig(ModelChoice):
     max_minutes: float = opt(10., 'longest recording that is taken', gt=0)
     max_mb: int = opt(50, 'largest file that is taken, in megabytes', ge=1)
 
-# %% ../nbs/99_commands.ipynb #996af5e8
+# %% ../nbs/99_commands.ipynb #61005990
 @command
 def tamers_app(flags):
     "Entry point of `tamers-app`."
-    from tamers.pages.app import launch, make_app, need_gradio
     cfg = AppConfig(**parse(AppConfig, 'tamers-app', flags))
+    from tamers.pages.app import launch, make_app, need_gradio
     need_gradio()
     folder = cache_dir()/'examples'
     folder.mkdir(parents=True, exist_ok=True)
