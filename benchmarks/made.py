@@ -8,9 +8,10 @@ import soundfile as sf
 import torch
 from scipy.stats import norm
 from tamers.core import EMOTIONS, sha256
+from tamers.data.audio import SAMPLE_RATE
 from tamers.data.demo import write_line
 from tamers.store.store import EmbeddingStore
-from tamers.data.voice import RATE, VOICES, express, generator, pick, speak
+from tamers.data.voice import VOICES, express, generator, pick, speak
 
 MELD = dict(train=9_989, dev=1_109, test=2_610)
 END = '<|endoftext|>'
@@ -26,10 +27,10 @@ def utterance(seconds: float, rng) -> tuple[str, np.ndarray]:
     "One voice in one emotion reads lines until the time is over: the text, and the wave at 16 kHz."
     emotion, voice = pick(rng, EMOTIONS), pick(rng, [v for split in VOICES.values() for v in split.values()])
     lines, waves = [], []
-    while sum(map(len, waves)) < seconds * RATE:
+    while sum(map(len, waves)) < seconds * SAMPLE_RATE:
         lines.append(write_line(emotion, rng))
         waves.append(speak(lines[-1], express(emotion, rng), voice, rng))
-    return ' '.join(lines), np.concatenate(waves)[:round(seconds * RATE)].astype(np.float32)
+    return ' '.join(lines), np.concatenate(waves)[:round(seconds * SAMPLE_RATE)].astype(np.float32)
 
 
 def speech(n: int, seed: int = 0) -> list[tuple[str, np.ndarray]]:
@@ -52,7 +53,7 @@ def spoken_corpus(folder: Path, n: int) -> Path:
     folder.mkdir(parents=True)
     rows = []
     for i, (text, wave) in enumerate([*speech(n), *speech(1, 1)]):
-        sf.write(folder/f'{i}.wav', wave, RATE, subtype='PCM_16')
+        sf.write(folder/f'{i}.wav', wave, SAMPLE_RATE, subtype='PCM_16')
         rows.append((f'{i}.wav', f'{text} {i}', 'train' if i < n else 'dev'))
     return write_manifest(folder, rows)
 
@@ -61,7 +62,8 @@ def noise_corpus(folder: Path, splits: dict[str, int], samples: int = 1600) -> P
     "Rows whose clips are a tenth of a second of noise, each another: quick to write in any number."
     folder.mkdir(parents=True)
     size, rng, rows = 2 * samples, np.random.default_rng(0), []
-    head = struct.pack('<4sI4s4sIHHIIHH4sI', b'RIFF', 36 + size, b'WAVE', b'fmt ', 16, 1, 1, RATE, 2 * RATE, 2, 16,
+    head = struct.pack('<4sI4s4sIHHIIHH4sI', b'RIFF', 36 + size, b'WAVE', b'fmt ', 16, 1, 1, SAMPLE_RATE,
+        2 * SAMPLE_RATE, 2, 16,
         b'data', size)
     for split, n in splits.items():
         for i in range(n):

@@ -11,8 +11,8 @@ from pathlib import Path
 from fastcore.basics import patch
 from ..core import sha256, TamersError
 from .corpus import Corpus, notice_disagreements
-from .load import load_corpus
 from .demo import demo_corpus
+from .load import load_corpus
 
 # %% auto #0
 __all__ = ['FileFacts', 'FileIndex', 'open_corpus']
@@ -34,16 +34,18 @@ class FileIndex:
         self.path, self.probe, self.fresh = Path(path), probe, {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.db = sqlite3.connect(self.path, timeout=60)
-        self._ask('CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sha TEXT, seconds REAL)')
+        self._ask('CREATE TABLE IF NOT EXISTS files '
+                  '(path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sha TEXT, seconds REAL)')
 
     def __call__(self, path: str | Path) -> FileFacts:
         key, stat = os.path.abspath(path), os.stat(path)
-        size, mtime, sha, seconds = self.fresh.get(key) or self._ask('SELECT size, mtime, sha, seconds FROM files WHERE path = ?', key) or (None,)*4
-        if (size, mtime) != (stat.st_size, stat.st_mtime_ns):
-            seconds, sha = self.probe(path), sha256(Path(path).read_bytes())
-            self.fresh[key] = (stat.st_size, stat.st_mtime_ns, sha, seconds)
+        known = self.fresh.get(key) or self._ask('SELECT size, mtime, sha, seconds FROM files WHERE path = ?', key)
+        if known is None or known[:2] != (stat.st_size, stat.st_mtime_ns):
+            seconds = self.probe(path)
+            known = (stat.st_size, stat.st_mtime_ns, sha256(Path(path).read_bytes()), seconds)
+            self.fresh[key] = known
             if len(self.fresh) >= 1000: self.save()
-        return FileFacts(sha, seconds)
+        return FileFacts(*known[2:])
 
 # %% ../../nbs/1_data/7_files.ipynb #29228ebe
 @patch
@@ -51,10 +53,13 @@ def _ask(self: FileIndex, query, *values):
     "The first row that a query gives, and None from a damaged file, which is set aside."
     try:
         with self.db: return self.db.execute(query, values).fetchone()
-    except sqlite3.OperationalError as e: raise TamersError(f'{self.path}: cannot be read or written ({e}); try again later, or name another --store-path') from e
+    except sqlite3.OperationalError as e:
+        raise TamersError(f'{self.path}: cannot be read or written ({e}); '
+                          'try again later, or name another --store-path') from e
     except sqlite3.DatabaseError as e: print(f'{self.path}: damaged ({e}); it is set aside and made anew')
     self.db.close()
-    with suppress(FileNotFoundError): self.path.rename(self.path.with_suffix('.damaged'))  # another process may have done so
+    with suppress(FileNotFoundError):  # another process may have done so
+        self.path.rename(self.path.with_suffix('.damaged'))
     self.__init__(self.path, self.probe)
 
 # %% ../../nbs/1_data/7_files.ipynb #8a1ad4ef
@@ -62,21 +67,18 @@ def _ask(self: FileIndex, query, *values):
 def save(self: FileIndex):
     "Write what was learnt since the last call."
     if not self.fresh: return
+    rows = [(path, *known) for path, known in self.fresh.items()]
     try:
-        with self.db: self.db.executemany('INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)', [(k, *v) for k, v in self.fresh.items()])
-    except sqlite3.Error as e: raise TamersError(f'{self.path}: cannot be written ({e}); free some space, or name another --store-path') from e
+        with self.db: self.db.executemany('INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)', rows)
+    except sqlite3.Error as e:
+        raise TamersError(f'{self.path}: cannot be written ({e}); free some space, or name another --store-path') from e
     self.fresh = {}
 
-# %% ../../nbs/1_data/7_files.ipynb #4d4d25f0
+# %% ../../nbs/1_data/7_files.ipynb #e20ed958
 def open_corpus(
-    root: str | None,       # folder of MELD, a manifest, or None: the demo corpus
-    index: FileIndex,       # hashes and durations of clips
-    *,
-    skip_bad: bool | None = None, # leave out broken rows; None: yes for MELD, no for a manifest
-    clips: bool = True,           # False: a run on text alone, which needs none
-    texts: bool = True,           # False: a row may be without a transcript
-    split: str | None = None,     # read this split alone, to evaluate it
-    allow_outside: bool = False,  # a manifest may name clips outside its folder
+    root: str | None,  # folder of MELD, a manifest, or None: the demo corpus
+    index: FileIndex,  # hashes and durations of clips
+    **how,             # as `load_corpus` takes it
 ) -> Corpus:
     "Load a corpus and remember what was learnt of its clips."
     shas = {}
@@ -85,7 +87,7 @@ def open_corpus(
         facts = index(path)
         shas[path] = facts.sha
         return facts.seconds
-    try: corpus = load_corpus(demo_corpus() if root is None else root, skip_bad=skip_bad, probe=look, clips=clips, texts=texts, split=split, allow_outside=allow_outside)
+    try: corpus = load_corpus(demo_corpus() if root is None else root, probe=look, **how)
     finally: index.save()
     for u in corpus.utterances: u.sha = shas.get(u.audio)
     corpus.notes.extend(notice_disagreements(corpus.utterances))

@@ -6,11 +6,11 @@
 from __future__ import annotations
 import re
 import numpy as np
+from .audio import HOP, SAMPLE_RATE
 
 # %% auto #0
-__all__ = ['CUES', 'EXPRESSION', 'CALM', 'SPREAD', 'VOICES', 'SOUNDS', 'SOUND', 'SPELLING', 'RATE', 'HOP', 'NFFT', 'FREQ',
-           'generator', 'gauss', 'pick', 'express', 'spell', 'tracks', 'melody', 'pulses', 'tract', 'windows',
-           'overlap_add', 'speak']
+__all__ = ['CUES', 'EXPRESSION', 'CALM', 'SPREAD', 'VOICES', 'SOUNDS', 'SOUND', 'SPELLING', 'NFFT', 'FREQ', 'generator', 'gauss',
+           'pick', 'express', 'spell', 'tracks', 'melody', 'pulses', 'tract', 'windows', 'overlap_add', 'speak']
 
 # %% ../../nbs/1_data/5_voice.ipynb #91714405
 def generator(*seed: int) -> np.random.Generator:
@@ -55,8 +55,8 @@ VOICES = {  # name: F0 (Hz), resonances (factor), rate (factor), tilt (dB an oct
                   Dora=(222, 1.20, 1.08, 0.4, 0.1), Emil=(128, 1.04, 1.06, -0.6, 0.2), Fay=(190, 1.13, 0.95, 0.2, 0.5),
                   Gus=(105, 0.99, 1.04, -0.3, 0.3), Hana=(235, 1.22, 0.98, -0.7, 0.2), Ivan=(120, 1.02, 0.92, 0.7, 0.0),
                   June=(212, 1.16, 1.05, 0.5, 0.3)),
-    'dev':   dict(Kurt=(108, 0.98, 1.03, 0.3, 0.2), Lena=(215, 1.18, 0.97, -0.4, 0.1), Milo=(124, 1.03, 0.99, -0.2, 0.3),
-                  Nora=(198, 1.15, 1.04, 0.4, 0.2)),
+    'dev':   dict(Kurt=(108, 0.98, 1.03, 0.3, 0.2), Lena=(215, 1.18, 0.97, -0.4, 0.1),
+                  Milo=(124, 1.03, 0.99, -0.2, 0.3), Nora=(198, 1.15, 1.04, 0.4, 0.2)),
     'test':  dict(Otto=(102, 0.97, 0.97, 0.4, 0.3), Pia=(208, 1.16, 1.06, -0.4, 0.1), Rolf=(117, 1.01, 1.03, -0.5, 0.1),
                   Suki=(228, 1.21, 1.00, 0.3, 0.2), Theo=(125, 1.03, 0.95, 0.0, 0.4), Vera=(195, 1.14, 1.02, 0.2, 0.0))}
 
@@ -108,8 +108,8 @@ def spell(
     return sounds + [','], np.array(accents + [False], float)
 
 # %% ../../nbs/1_data/5_voice.ipynb #fe6e6fdd
-RATE, HOP, NFFT = 16_000, 160, 512  # samples a second; samples a frame (10 ms); points of a spectrum
-FREQ = np.fft.rfftfreq(NFFT, 1/RATE)  # Hz of each point
+NFFT = 512                                   # points of a spectrum
+FREQ = np.fft.rfftfreq(NFFT, 1/SAMPLE_RATE)  # Hz of each point
 
 def tracks(
     text: str,
@@ -124,7 +124,8 @@ def tracks(
     frames = np.rint(ms/10).astype(int).ravel()
     track = np.repeat(np.stack([silences, sounds], 1).reshape(-1, 8)[:, 2:], frames, axis=0)
     from scipy.ndimage import gaussian_filter1d
-    return gaussian_filter1d(track, 1.2, axis=0, mode='nearest'), gaussian_filter1d(np.repeat(accents, 2).repeat(frames), 2.)
+    accent = np.repeat(accents, 2).repeat(frames)
+    return gaussian_filter1d(track, 1.2, axis=0, mode='nearest'), gaussian_filter1d(accent, 2.)
 
 # %% ../../nbs/1_data/5_voice.ipynb #8d72358b
 def melody(
@@ -145,7 +146,7 @@ def pulses(
     rng,
 ) -> np.ndarray:     # (T*HOP,)
     "The vibration of the vocal folds: a pulse wherever the phase has completed a turn."
-    step = np.repeat(f0, HOP)/RATE
+    step = np.repeat(f0, HOP)/SAMPLE_RATE
     phase = np.cumsum(step)
     at = np.flatnonzero(np.diff(np.floor(phase)) > 0) + 1
     late = phase[at] % 1/step[at]       # how long before this sample, in samples

@@ -10,12 +10,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 from accelerate import Accelerator
-from ..core import cache_dir, EMOTIONS, sha256, TamersError
+from ..core import cache_dir, EMOTIONS, sha256, TamersError, whole_folder
 from ..config import to_flags, TrainConfig
 from ..runs import check_log, claim_folder, clear_folder, few_threads, launch_processes, make_accelerator, run_folder
 from ..runs import shipped_checkpoint
 from ..data.corpus import Corpus
-from ..data.demo import built, DEMO_NOTICE, DEMO_VERSION
+from ..data.demo import DEMO_NOTICE, DEMO_VERSION
 from ..encoders.encoder import Encoder, make_encoders
 from ..store.store import Workers
 from ..store.features import Split
@@ -234,7 +234,9 @@ def finish(folder: Path, t: Trainer | None, log: Path, say=print) -> dict:
 
 # %% ../../nbs/6_training/7_run.ipynb #9a8a298e
 def demo_head() -> Path:
-    "The best checkpoint of a default run on the demo corpus; trained on the first call, in half a minute, and kept in the cache folder."
-    def make(folder):
-        with redirect_stdout(io.StringIO()): train(TrainConfig(device='cpu', save_path=str(folder)))
-    return built(f'head-{DEMO_VERSION}-{sha256(shipped_checkpoint().read_bytes())[:8]}', make)/'best.pt'
+    "The best checkpoint of a default run on the demo corpus; trained on the first call, in half a minute, and kept."
+    home = cache_dir()/'demo'/f'head-{DEMO_VERSION}-{sha256(shipped_checkpoint().read_bytes())[:8]}'
+    if not home.is_dir():
+        with whole_folder(home) as folder, redirect_stdout(io.StringIO()):
+            train(TrainConfig(device='cpu', save_path=str(folder)))
+    return home/'best.pt'
