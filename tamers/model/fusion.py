@@ -14,7 +14,7 @@ from ..encoders.precision import Linear
 from .sequences import CrossAttention, keep_padding, make_reduce, real_rows
 
 # %% auto #0
-__all__ = ['FUSIONS', 'Standardise', 'classifier', 'SideBySide', 'Gate', 'hide_one', 'FusionOutput', 'FusionModel', 'make_joint']
+__all__ = ['FUSIONS', 'Standardise', 'classifier', 'SideBySide', 'Gate', 'hide_one', 'FusionOutput', 'FusionModel']
 
 # %% ../../nbs/4_model/2_fusion.ipynb #1eb24450
 class Standardise(nn.Module):
@@ -124,7 +124,7 @@ class FusionModel(nn.Module):
     ):
         super().__init__()
         poolings, widths = (audio_pooling, text_pooling), dict(audio_dim=audio_dim, text_dim=text_dim, width=shared_dim)
-        joint = make_joint(fusion, poolings, **widths)
+        joint = _make_joint(fusion, poolings, **widths)
         self.dropout, self.modality_dropout = nn.Dropout(dropout), modality_dropout
         self._take_in('audio', audio_dim, audio_rows, audio_pooling, shared_dim)
         self._take_in('text', text_dim, text_rows, text_pooling, shared_dim)
@@ -145,7 +145,7 @@ def _take_in(self: FusionModel, kind, dim, rows, pooling, shared_dim):
     setattr(self, f'{kind}_reduce', make_reduce(pooling, shape))
     setattr(self, f'{kind}_projection', Linear(dim, shared_dim))
 
-def make_joint(fusion: str, poolings: tuple, **widths) -> nn.Module:
+def _make_joint(fusion: str, poolings: tuple, **widths) -> nn.Module:
     "The module of FUSIONS that joins audio and text; `TamersError` if there is none, or if it needs tokens."
     if fusion not in FUSIONS:
         *most, last = FUSIONS
