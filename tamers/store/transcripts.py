@@ -47,7 +47,7 @@ class Transcripts:
         query = 'SELECT sha, text FROM texts WHERE sha IN (SELECT value FROM json_each(?))'
         with self._open() as db: return dict(db.execute(query, [json.dumps(list(shas))]))
 
-# %% ../../nbs/3_store/7_transcripts.ipynb #50124dce
+# %% ../../nbs/3_store/7_transcripts.ipynb #3828a7d2
 CHUNK = 30.  # seconds: longer clips are recognised in pieces of this length
 HEADS = ('ForCTC', 'ForConditionalGeneration', 'ForSpeechSeq2Seq')  # architectures that write text
 
@@ -57,7 +57,7 @@ class Transcriber:
         name: str,              # local folder in the hub's format, or name on the hub
         store_root: str | Path, # folder of all stores
         *,
-        device: str = 'cpu',
+        device: str | torch.device = 'cpu',
         dtype=None,             # None: the fastest precision that suits, as for encoders
     ):
         from transformers import AutoConfig
