@@ -76,7 +76,7 @@ class Transcriber:
             generation=sha256(habits.read_bytes()) if habits.is_file() else None)
         self.texts = Transcripts(store_root, self.spec)
 
-# %% ../../nbs/3_store/7_transcripts.ipynb #083a767a
+# %% ../../nbs/3_store/7_transcripts.ipynb #3973d6b9
 @patch
 def load(self: Transcriber):
     "The pipeline with its weights; `TamersError` when they are broken or incomplete."
@@ -86,12 +86,16 @@ def load(self: Transcriber):
     with loading(f'{self.label}: {parts} cannot be read ({{e}}); download or save it again'):
         model, info = auto.from_pretrained(**how, dtype=self.dtype, output_loading_info=True)
         tokenizer, extractor = (part.from_pretrained(**how) for part in (AutoTokenizer, AutoFeatureExtractor))
+        if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token
         pipe = pipeline('automatic-speech-recognition', model=model.eval(), tokenizer=tokenizer,
             feature_extractor=extractor, device=self.device)
     absent = [k for k in info['missing_keys'] if not k.endswith('masked_spec_embed')]
-    if not absent: return pipe
-    raise TamersError(f'{self.label}: {len(absent)} of its weights are missing ({min(absent)}, ...); '
-                      'its config.json and its weights do not belong together')
+    if absent:
+        raise TamersError(f'{self.label}: {len(absent)} of its weights are missing ({min(absent)}, ...); '
+                          'its config.json and its weights do not belong together')
+    if (rate := extractor.sampling_rate) != SAMPLE_RATE:
+        raise TamersError(f'{self.label}: wants sound at {rate} Hz; TAMERS has {SAMPLE_RATE} Hz')
+    return pipe
 
 # %% ../../nbs/3_store/7_transcripts.ipynb #70a9f71c
 @patch

@@ -649,6 +649,10 @@ def test_recognisers_that_are_broken(ctc, tmp_path):
     shutil.copy(ctc / 'model.safetensors', bad / 'model.safetensors')
     words = r'bad: \d+ of its weights are missing \(wav2vec2.encoder.layers.2'
     with pytest.raises(TamersError, match=words): Transcriber(bad, tmp_path)([noise(1)])
+    (bad / 'config.json').write_text(json.dumps(config))
+    about = json.loads((bad / 'preprocessor_config.json').read_text())
+    (bad / 'preprocessor_config.json').write_text(json.dumps(about | dict(sampling_rate=8000)))
+    with pytest.raises(TamersError, match='bad: wants sound at 8000 Hz'): Transcriber(bad, tmp_path)([noise(1)])
     (bad / 'config.json').write_text(json.dumps(config | dict(architectures=['Wav2Vec2ForPreTraining'])))
     with pytest.raises(TamersError, match='Wav2Vec2ForPreTraining.*writes no text'): Transcriber(bad, tmp_path)
 
