@@ -15,7 +15,7 @@ from ..prediction.recognizer import columns_of, read_table, Recognizer, without_
 from .html import among_known, mel_picture, notes, strip, STYLE
 
 # %% auto #0
-__all__ = ['BY', 'EXAMPLES', 'POLICY', 'ABOUT', 'TO_ANSWER', 'ask', 'respond', 'demo_examples', 'examples_of', 'Guard',
+__all__ = ['BY', 'DEMO_LINES', 'POLICY', 'ABOUT', 'TO_ANSWER', 'ask', 'respond', 'demo_examples', 'examples_of', 'Guard',
            'need_gradio', 'make_app', 'launch']
 
 # %% ../../nbs/9_pages/2_app.ipynb #feda86b2
@@ -58,9 +58,10 @@ def respond(
     picture = mel_picture(load_audio(audio, 20.)) if audio else None
     return said, *bars, picture, among_known(model, answer)
 
-# %% ../../nbs/9_pages/2_app.ipynb #c593ad0d
-EXAMPLES = [('dia0_utt5', 'So, shut up about my brother!'), ('dia1_utt5', "You know, it's snowing in Canada!"),
-            ('dia7_utt2', 'Wow, you speak French?'), ('dia4_utt2', ''), (None, "I can't believe it!")]
+# %% ../../nbs/9_pages/2_app.ipynb #38260e6f
+DEMO_LINES = [   # clip of the dev split, what was said
+    ('dia0_utt5', 'So, shut up about my brother!'), ('dia1_utt5', "You know, it's snowing in Canada!"),
+    ('dia7_utt2', 'Wow, you speak French?'), ('dia4_utt2', ''), (None, "I can't believe it!")]
 
 def demo_examples(folder: Path) -> list[tuple]:   # (path or None, transcript)
     "Lines of the demo corpus, and a chord struck twice a second, which is no speech."
@@ -69,7 +70,7 @@ def demo_examples(folder: Path) -> list[tuple]:   # (path or None, transcript)
     t = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
     chord = sum(np.sin(2 * np.pi * f * t) for f in (220, 277, 330)) * np.exp(-3 * (t % .5)) / 8
     soundfile.write(folder/'tune.wav', chord, SAMPLE_RATE)
-    lines = [(id and demo_corpus()/'dev'/f'{id}.wav', line) for id, line in EXAMPLES]
+    lines = [(id and demo_corpus()/'dev'/f'{id}.wav', line) for id, line in DEMO_LINES]
     return [*lines, (folder/'tune.wav', '')]
 
 def examples_of(

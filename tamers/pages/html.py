@@ -45,13 +45,13 @@ def run_to_show(
     from tamers.training.run import demo_head # what only shows need not load what trains
     return demo_head()
 
-# %% ../../nbs/9_pages/1_html.ipynb #5ce1e197
+# %% ../../nbs/9_pages/1_html.ipynb #092959c4
 STYLE = """
 .tm-card{margin:.3em 0} .tm-card small{color:#777} .tm-card audio{height:28px;width:260px}
 .tm-patch{display:inline-block;width:.8em;height:.8em;border:1px solid #555}
 .tm-legend span{display:inline-block;margin-right:1em}
 .tm-map *{stroke:#444;stroke-width:.4} .tm-map line{stroke:#bbb}
-.tm-map g:hover *{stroke:#000;stroke-width:2} 
+.tm-map g:hover *{stroke:#000;stroke-width:2}
 .tm-map text{fill:#fff;stroke:#000;stroke-width:1.5;font-size:30px;text-anchor:middle;dominant-baseline:central}
 .tm-answer{font-size:1.5em;font-weight:700} .tm-answer small{font-weight:400;font-size:.62em;opacity:.8}
 .tm-note{border-left:4px solid #c98a00;padding:.35em .7em;margin:.4em 0;background:rgba(201,138,0,.12)}

@@ -20,7 +20,7 @@ from .pretrained import encoder_places, HEAD, is_pretrained, read_pretrained, wr
 from .answers import accept, combine, Job, make_jobs, Prediction, TOGETHER, Window
 
 # %% auto #0
-__all__ = ['TAGS', 'COLUMNS', 'Recognizer', 'without_rows', 'load', 'row_of', 'read_table', 'columns_of']
+__all__ = ['TAGS', 'ANSWER_COLUMNS', 'Recognizer', 'without_rows', 'load', 'row_of', 'read_table', 'columns_of']
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #6a0c3db1
 TAGS = ['tamers', 'emotion-recognition', 'speech']
@@ -226,8 +226,8 @@ def load(
                           f'({type(e).__name__}); name a best.pt, a run folder, a folder of save_pretrained '
                           'or a name on the hub') from e
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #089fe744
-COLUMNS = ['prediction', 'confidence', *EMOTIONS, 'heard', 'seconds', 'warnings', 'error']
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #2ef39760
+ANSWER_COLUMNS = ['prediction', 'confidence', *EMOTIONS, 'heard', 'seconds', 'warnings', 'error']
 
 def row_of(answer: Prediction | TamersError) -> dict:
     "An answer as the cells of a table."
@@ -261,7 +261,7 @@ def columns_of(rows: list[dict], table) -> tuple[list, list]:
     audio = [os.path.join(folder, a) if isinstance(a, (str, Path)) else a for a in audio]
     return audio, [None if t is None else str(t) for t in text]
 
-# %% ../../nbs/8_prediction/5_recognizer.ipynb #9f4d4880
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #f2f8029a
 @patch
 def predict_table(self: Recognizer,
     table,             # a DataFrame, or a .csv, .tsv or .jsonl file, with the columns audio and text, or one of them
@@ -272,6 +272,6 @@ def predict_table(self: Recognizer,
     import pandas as pd
     rows = read_table(table)
     answers = self.answers(*columns_of(rows, table), batch_size=batch_size)
-    said = pd.DataFrame(map(row_of, answers), columns=COLUMNS, index=getattr(table, 'index', None))
+    said = pd.DataFrame(map(row_of, answers), columns=ANSWER_COLUMNS, index=getattr(table, 'index', None))
     kept = pd.DataFrame(rows, index=said.index).drop(columns=said.columns, errors='ignore')
     return pd.concat([kept, said], axis=1)

@@ -139,7 +139,7 @@ def test_each_example_has_an_answer(which, model, tmp_path):
 def test_the_lines_are_those_of_the_corpus():
     rows = csv_rows(demo_corpus()/'dev_sent_emo.csv', ('Utterance',))
     lines = {f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}": row['Utterance'] for _, row in rows}
-    assert all(lines[id] == line for id, line in module.EXAMPLES if id and line)
+    assert all(lines[id] == line for id, line in module.DEMO_LINES if id and line)
 
 
 def test_a_model_brings_its_own_examples(model, clip, tmp_path, monkeypatch):
