@@ -1075,5 +1075,5 @@ d = { 'settings': { 'branch': 'main',
                                                                                   'tamers/training/watch.py'),
                                        'tamers.training.watch.Running.state': ( '6_training/watch.html#running.state',
                                                                                 'tamers/training/watch.py'),
-                                       'tamers.training.watch.called': ('6_training/watch.html#called', 'tamers/training/watch.py'),
+                                       'tamers.training.watch.id_of': ('6_training/watch.html#id_of', 'tamers/training/watch.py'),
                                        'tamers.training.watch.read_log': ('6_training/watch.html#read_log', 'tamers/training/watch.py')}}}
