@@ -114,18 +114,18 @@ def train_step(
     with torch.set_grad_enabled(once): outs = [_forward(model, p, accelerator, s) for p, s in zip(parts, seeds)]
     alone = once and world == 1
     whole = outs[0] if alone else _together(outs, accelerator)
-    labels = accelerator.gather(labels)
-    losses = objective(whole, labels, model, **{k: accelerator.gather(v) for k, v in extra.items()})
+    gathered = {k: accelerator.gather(x.to(accelerator.device)) for k, x in dict(extra, labels=labels).items()}
+    losses = objective(whole, model=model, **gathered)
     optimizer.zero_grad()
     _backward(losses['loss'], accelerator)
     if not alone:
-        start = rank * len(labels) // world
+        start = rank * len(whole.logits) // world
         for part, out, s in zip(parts, outs, seeds):
             if not once: out = _forward(model, part, accelerator, s)
             _push(out, whole, start)
             start += len(out.logits)
     norm = _update(model, optimizer, losses['loss'], accelerator, max_grad_norm)
-    out = dict(losses, gradient=norm, logits=whole.logits, labels=labels)
+    out = dict(losses, gradient=norm, logits=whole.logits, labels=gathered['labels'])
     return {k: v.detach() for k, v in out.items()}
 
 # %% ../../nbs/6_training/2_step.ipynb #245eb946
