@@ -23,8 +23,7 @@ from .step import param_groups
 
 # %% auto #0
 __all__ = ['HOWS', 'layers_of', 'unfreeze', 'add_lora', 'length_batches', 'Learner', 'Adaptation', 'learn_epoch', 'dev_scores',
-           'text_length', 'adapt_text', 'check_input', 'digest', 'make_learner', 'make_optimizer', 'learn',
-           'save_adapted', 'labelled']
+           'adapt_text', 'check_input', 'digest', 'make_learner', 'make_optimizer', 'learn', 'save_adapted', 'labelled']
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #492a435b
 def layers_of(
@@ -157,16 +156,12 @@ def dev_scores(
     "Scores of the classifier on a split."
     learner.eval()
     logits = torch.empty(len(texts), len(EMOTIONS))
-    order = torch.tensor([text_length(t) for t in texts]).argsort(stable=True)
+    order = torch.tensor([len(''.join(t)) for t in texts]).argsort(stable=True)
     for rows in order.split(64): logits[rows] = learner([texts[i] for i in rows]).float().cpu()
     loss = F.cross_entropy(logits, labels).item()
-    if not math.isfinite(loss): raise TamersError(f'adaptation: the loss on dev is {loss}; try a smaller --text-adapt-lr')
+    if not math.isfinite(loss): raise TamersError(f'adaptation: dev has a loss of {loss}; try a smaller --text-adapt-lr')
     m = classification_metrics(labels, logits)
     return dict(loss=loss, **{k: m[k] for k in ('accuracy', 'weighted_f1', 'macro_f1')})
-
-def text_length(text) -> int:
-    "Characters of a text, or of all turns of one with a context."
-    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #d7899be1
 def adapt_text(
@@ -197,7 +192,8 @@ def adapt_text(
 def check_input(encoder: Encoder, train: tuple, dev: tuple) -> None:
     "Raise `TamersError` for what cannot be adapted, or learnt from."
     if encoder.kind != 'text':
-        raise TamersError(f'{encoder.kind} encoder {encoder.name}: only text encoders are adapted; leave --text-adapt out')
+        what = f'{encoder.kind} encoder {encoder.name}'
+        raise TamersError(f'{what}: only text encoders are adapted; leave --text-adapt out')
     flag = f'--text-pooling {encoder.pooling}' if encoder.pooling in ('layers', 'tokens') else None
     if encoder.layer is not None: flag = f'--text-layer {encoder.layer}'
     if flag: raise TamersError(f'{flag}: adaptation trains the last layer, pooled to one vector; '
@@ -206,7 +202,8 @@ def check_input(encoder: Encoder, train: tuple, dev: tuple) -> None:
         if not len(texts) == len(labels) > 0:
             raise TamersError(f'{name}: {len(texts)} texts and {len(labels)} labels to adapt to; '
                               'there must be as many, and at least one')
-    if len(train[1].unique()) < 2: raise TamersError('train: all texts have the same label, so there is nothing to adapt to')
+    if len(train[1].unique()) < 2:
+        raise TamersError('train: all texts have the same label, so there is nothing to adapt to')
 
 def digest(texts: list, labels: torch.Tensor) -> str:
     "A hash of labelled texts."
@@ -218,11 +215,13 @@ def make_learner(encoder: Encoder, cfg: Adaptation) -> Learner:
     fastest = pick_dtype(encoder.device, math.inf) if cfg.amp else torch.float32
     dtype = torch.bfloat16 if fastest == torch.bfloat16 else torch.float32  # float16 would need its loss scaled
     model = load_model(encoder.source).to(encoder.device)
-    return Learner(encoder, unfreeze(model, cfg.how, label=encoder.source.label, layers=cfg.layers, rank=cfg.rank), dtype)
+    model = unfreeze(model, cfg.how, label=encoder.source.label, layers=cfg.layers, rank=cfg.rank)
+    return Learner(encoder, model, dtype)
 
 def make_optimizer(learner: Learner, cfg: Adaptation, steps: int) -> tuple:
     "AdamW and the schedule of its learning rate; matrices decay, biases and norms do not."
-    groups = [dict(g, params=[p for p in g['params'] if p.requires_grad]) for g in param_groups(learner, cfg.weight_decay)]
+    groups = param_groups(learner, cfg.weight_decay)
+    for g in groups: g['params'] = [p for p in g['params'] if p.requires_grad]
     optimizer = torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
     return optimizer, get_linear_schedule_with_warmup(optimizer, round(cfg.warmup * steps), steps)
 
@@ -230,7 +229,7 @@ def make_optimizer(learner: Learner, cfg: Adaptation, steps: int) -> tuple:
 def learn(encoder: Encoder, train: tuple, dev: tuple, cfg: Adaptation, progress, say) -> tuple:
     "The adapted model as it was after its best epoch, and the scores of every epoch."
     learner, best, epochs = make_learner(encoder, cfg), None, []
-    lengths, g = [text_length(t) for t in train[0]], torch.Generator().manual_seed(cfg.seed)
+    lengths, g = [len(''.join(t)) for t in train[0]], torch.Generator().manual_seed(cfg.seed)
     plans = [length_batches(lengths, cfg.batch_size, g) for _ in range(cfg.epochs)]
     optimizer, schedule = make_optimizer(learner, cfg, sum(map(len, plans)))
     params = [p for p in learner.parameters() if p.requires_grad]
@@ -276,5 +275,6 @@ def labelled(
     encoder: Encoder,   # of text: with a context it reads turns
 ) -> tuple:             # texts and their classes (N,), as `adapt_text` takes them
     "The texts of a split as an encoder reads them, and their labels."
-    utterances, turns = corpus.split(split), make_turns(corpus, (split,), encoder)
-    return [u.text if turns is None else turns[split, u.id] for u in utterances], torch.tensor([EMOTIONS.index(u.label) for u in utterances])
+    rows, turns = corpus.split(split), make_turns(corpus, (split,), encoder)
+    texts = [u.text if turns is None else turns[split, u.id] for u in rows]
+    return texts, torch.tensor([EMOTIONS.index(u.label) for u in rows])

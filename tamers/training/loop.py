@@ -104,8 +104,8 @@ def take_step(
         partners, own = map(self.share, mix)
         inputs = [blend(*both) for both in zip(inputs, own)]
         extra.update(other=self.train.labels[torch.cat(partners)], own=torch.cat(own))
-    out = train_step(self.model, self.optimizer, inputs, self.train.labels[mine], accelerator=self.accelerator, extra=extra,
-        objective=self.objective, max_grad_norm=self.max_grad_norm, seed=self.seed * 1_000_003 + self.step)
+    out = train_step(self.model, self.optimizer, inputs, self.train.labels[mine], accelerator=self.accelerator,
+        objective=self.objective, extra=extra, max_grad_norm=self.max_grad_norm, seed=self.seed * 1_000_003 + self.step)
     if self.average is not None: self.average.update_parameters(self.model)
     self.batch, self.step = self.batch + 1, self.step + 1
     self.running.add(dict(out, step=self.step, rows=rows))
@@ -147,7 +147,7 @@ def score(
     if batches: order = order[:batches * self.batch_size]
     if self.accelerator.is_main_process:
         found = evaluate(self.judged, split.features, split.labels, batch_size=self.batch_size, order=order,
-            objective=self.objective, ids=self.ids[split is self.dev], name=lambda row: id_of(split.utterances, row)).metrics
+            objective=self.objective, ids=self.ids[split is self.dev], name=lambda i: id_of(split.utterances, i)).metrics
     return broadcast_object_list([found])[0]
 
 # %% ../../nbs/6_training/4_loop.ipynb #950bbe94
@@ -216,9 +216,8 @@ def watched(self: Trainer, epochs: int):
               leave=False, disable=hidden) as bar:
         for out in bar:
             if not bar.disable and time.monotonic() - shown > 0.5:
-                now = self.running.means()
-                bar.set_postfix(loss=f"{now['loss']:.3f}", acc=f"{now['accuracy']:.1%}", wF1=f"{now['weighted_f1']:.1%}",
-                                lr=f"{self.optimizer.param_groups[0]['lr']:.1e}")
+                now, lr = self.running.means(), self.optimizer.param_groups[0]['lr']
+                bar.set_postfix_str('loss={loss:.3f}, acc={accuracy:.1%}, wF1={weighted_f1:.1%}'.format(**now) + f', {lr=:.1e}')
                 shown = time.monotonic()
             yield out
 

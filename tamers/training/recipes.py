@@ -23,28 +23,28 @@ PLAIN = dict(  # every idea off; widths, dropout and the pace of training are ou
 # %% ../../nbs/6_training/5_recipes.ipynb #b31f123c
 RECIPES = {
     # The design as published: frozen AST and GPT-2, two linear projections, points of unit length, InfoNCE, and
-    # class-weighted cross-entropy on [z_a; z_t]; AdamW with lr 5e-4 and weight decay 1e-2. Not stated, so ours: pooling,
-    # widths, dropout, batch size, the weight of InfoNCE, and that the class weights are inverse frequencies.
+    # class-weighted cross-entropy on [z_a; z_t]; AdamW with lr 5e-4 and weight decay 1e-2. Not stated, so ours:
+    # pooling, widths, dropout, batch size, the weight of InfoNCE, and that class weights are inverse frequencies.
     'tamers-paper': PLAIN | dict(contrastive_weight=1., class_weight_gamma=1.),
 
-    # Our best with frozen encoders, chosen on the dev splits of two corpora (study): learnt weights for the layers of the
-    # text encoder, half of the logit adjustment, and InfoNCE, which neither helps nor hurts the classifier and makes
-    # search possible. All ours.
+    # Our best with frozen encoders, chosen on the dev splits of two corpora (study): learnt weights for the layers
+    # of the text encoder, half of the logit adjustment, and InfoNCE, which neither helps nor hurts the classifier
+    # and makes search possible. All ours.
     'tamers': PLAIN | dict(text_pooling='layers', contrastive_weight=1., classification='adjusted', adjust_tau=.5),
 
-    # The head of tamers-mini: kept from being sure, for encoders that have seen labels of the voices or lines that it is
-    # fitted on, and able to answer from one modality alone. Chosen on dev of MELD-acted (mini/3_head), ten thousand rows;
-    # a thousand need more epochs (study). All ours.
+    # The head of tamers-mini: kept from being sure, for encoders that have seen labels of the voices or lines that
+    # it is fitted on, and able to answer from one modality alone. Chosen on dev of MELD-acted (mini/3_head), ten
+    # thousand rows; a thousand need more epochs (study). All ours.
     'tamers-mini': PLAIN | dict(audio_encoder='mini', text_encoder='mini', contrastive_weight=1., modality_dropout=.25,
         label_smoothing=.2, mixup=.4, weight_averaging=.99, batch_size=256, lr=1e-3, epochs=12),
 
-    # MemoCMT (Khan et al., Scientific Reports 2025): tokens of HuBERT and BERT, attention across both, the minimum over
-    # the sequence, cross-entropy alone. Width 768, lr 1e-4, dropout 0.5, 128 hidden units as in the code that its authors
-    # published, where both encoders are frozen as well. Ours: AdamW (theirs: SGD), batches of 64 (theirs: 1), dropout of
-    # the inputs, 32 tokens an utterance at most, and masked padding.
+    # MemoCMT (Khan et al., Scientific Reports 2025): tokens of HuBERT and BERT, attention across both, the minimum
+    # over the sequence, cross-entropy alone. Width 768, lr 1e-4, dropout 0.5, 128 hidden units as in the code that
+    # its authors published, where both encoders are frozen as well. Ours: AdamW (theirs: SGD), batches of 64
+    # (theirs: 1), dropout of the inputs, 32 tokens an utterance at most, and masked padding.
     'memocmt': PLAIN | dict(audio_encoder='facebook/hubert-base-ls960', text_encoder='bert-base-uncased',
-        audio_pooling='tokens', text_pooling='tokens', fusion='attention', fusion_shared_dim=768, fusion_hidden_mult=1/6,
-        lr=1e-4),
+        audio_pooling='tokens', text_pooling='tokens', fusion='attention', fusion_shared_dim=768,
+        fusion_hidden_mult=1/6, lr=1e-4),
 
     # One modality alone, with what helped it on dev: what fusion has to beat. All ours.
     'text-only': PLAIN | dict(modality='text', text_pooling='layers', classification='adjusted', adjust_tau=.5,

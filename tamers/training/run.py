@@ -43,11 +43,12 @@ def prepare_data(
     audio = None if cfg.modality == 'text' else cfg.audio_encoder
     text = None if cfg.modality == 'audio' else cfg.text_encoder
     encoders = make_encoders(audio, text, revisions=(cfg.audio_revision, cfg.text_revision),
-        poolings=(cfg.audio_pooling, cfg.text_pooling), layers=(cfg.audio_layer, cfg.text_layer), buckets=cfg.audio_buckets,
-        context_turns=cfg.context_turns, context_speakers=cfg.context_speakers, device=str(acc.device), amp=cfg.amp)
+        poolings=(cfg.audio_pooling, cfg.text_pooling), layers=(cfg.audio_layer, cfg.text_layer),
+        buckets=cfg.audio_buckets, context_turns=cfg.context_turns, context_speakers=cfg.context_speakers,
+        device=str(acc.device), amp=cfg.amp)
     reader = Reader(accelerator=acc, store_root=Path(cfg.store_path or cache_dir()/'store'), root=cfg.root,
         skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels, transcribe=cfg.transcribe,
-        batch_size=cfg.encode_batch_size, workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory), say=say)
+        workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory), batch_size=cfg.encode_batch_size, say=say)
     def ready(corpus):
         say(corpus.summary())
         if not cfg.root: say(DEMO_NOTICE)
@@ -92,7 +93,8 @@ def make_trainer(
     args = model_arguments(cfg, train.features, encoders)
     torch.manual_seed(cfg.seed)
     model = FusionModel(**args).to(acc.device)
-    optimizer = torch.optim.AdamW(param_groups(model, cfg.weight_decay), lr=cfg.lr, fused=acc.device.type in ('cpu', 'cuda'))
+    fused = acc.device.type in ('cpu', 'cuda')
+    optimizer = torch.optim.AdamW(param_groups(model, cfg.weight_decay), lr=cfg.lr, fused=fused)
     if acc.scaler is not None: optimizer = acc.prepare(optimizer)
     counts = torch.bincount(train.labels, minlength=len(EMOTIONS)).to(acc.device)
     ids = tuple(identities(s.utterances) if cfg.contrastive == 'duplicates' else None for s in (train, dev))
@@ -244,7 +246,8 @@ def train(
         raise TamersError(f'{cfg.load_checkpoint}: holds weights but no state to resume from; it serves tamers-analyze')
     run_folder(cfg.save_path, cfg.overwrite, cfg.load_checkpoint, make=False)
     check_log(cfg.metrics_log, cfg.overwrite or cfg.load_checkpoint is not None)
-    if cfg.use_multi_gpu and 'WORLD_SIZE' not in os.environ and torch.cuda.device_count() > 1: return train_everywhere(cfg)
+    started = 'WORLD_SIZE' in os.environ  # by torchrun
+    if cfg.use_multi_gpu and not started and torch.cuda.device_count() > 1: return train_everywhere(cfg)
     acc = make_accelerator(cfg.device, cfg.amp)
     say = print if acc.is_main_process else lambda *_: None
     if cfg.use_multi_gpu and acc.num_processes == 1:

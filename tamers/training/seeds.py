@@ -32,9 +32,10 @@ def parse_seeds(
     return seeds
 
 # %% ../../nbs/6_training/8_seeds.ipynb #22be61cc
-ELSEWHERE = {'seed', 'seeds', 'save_path', 'overwrite', 'metrics_log', 'load_checkpoint', 'recipe', 'device',
-             'use_multi_gpu', 'num_workers', 'prefetch_factor', 'pin_memory', 'encode_batch_size', 'store', 'store_path',
-             'log_eval_per_class', 'train_metrics_every', 'train_metrics_batches'}
+ELSEWHERE = {
+    'seed', 'seeds', 'recipe', 'save_path', 'overwrite', 'load_checkpoint', 'device', 'use_multi_gpu',
+    'num_workers', 'prefetch_factor', 'pin_memory', 'encode_batch_size', 'store', 'store_path',
+    'metrics_log', 'log_eval_per_class', 'train_metrics_every', 'train_metrics_batches'}
 
 def check_same(path: Path, ckpt: Checkpoint, cfg: TrainConfig) -> None:
     "Raise `TamersError` naming the settings in which a run differs from `cfg`."
@@ -59,7 +60,8 @@ def next_step(folder: Path, cfg: TrainConfig) -> TrainConfig | None:
 def check_alone(cfg: TrainConfig) -> None:
     "Raise `TamersError` for settings that do not go with several seeds."
     if cfg.load_checkpoint:
-        raise TamersError('--load-checkpoint: not with --seeds; the same command with the same --save-path goes on by itself')
+        raise TamersError('--load-checkpoint: not with --seeds; '
+                          'the same command with the same --save-path goes on by itself')
     if cfg.metrics_log:
         raise TamersError('--metrics-log: not with --seeds; every seed has a metrics.jsonl in its own folder')
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:

@@ -45,8 +45,8 @@ def load_optimizer(optimizer, saved: dict) -> None:
 # %% ../../nbs/6_training/2_step.ipynb #64445674
 def _forward(model, part, accelerator, seed: int) -> FusionOutput:
     "The head on one part; the seed makes the second run drop the same units as the first."
-    seeding = torch.default_generator if accelerator.device.type == 'cpu' else torch  # torch.manual_seed asks every backend
-    seeding.manual_seed(seed % 2**63)
+    cpu = accelerator.device.type == 'cpu'  # torch.manual_seed would ask every backend
+    (torch.default_generator if cpu else torch).manual_seed(seed % 2**63)
     with accelerator.autocast(): return model(*part)
 
 # %% ../../nbs/6_training/2_step.ipynb #829f57c3

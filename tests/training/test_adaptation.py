@@ -8,7 +8,7 @@ import transformers as tf
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 import tamers.training.adaptation as adaptation
-from tamers.training.adaptation import Adaptation, adapt_text, layers_of, make_learner, text_length
+from tamers.training.adaptation import Adaptation, adapt_text, layers_of, make_learner
 from tamers.core import EMOTIONS, TamersError
 from tamers.encoders.encoder import TextEncoder
 
@@ -173,7 +173,3 @@ def test_weights_smoothing_and_low_precision(hub, tmp_path):
     assert learner.dtype in (torch.float32, torch.bfloat16) and learner.linear.weight.dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in learner.model.parameters())
     assert learner(TEXTS).shape == (63, len(EMOTIONS))
-
-
-def test_length_of_turns():
-    assert (text_length('abc'), text_length(('ab', 'c', ''))) == (3, 3)
