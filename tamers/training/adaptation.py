@@ -159,7 +159,7 @@ def dev_scores(
     order = torch.tensor([len(''.join(t)) for t in texts]).argsort(stable=True)
     for rows in order.split(64): logits[rows] = learner([texts[i] for i in rows]).float().cpu()
     loss = F.cross_entropy(logits, labels).item()
-    if not math.isfinite(loss): raise TamersError(f'adaptation: dev has a loss of {loss}; try a smaller --text-adapt-lr')
+    if not math.isfinite(loss): raise TamersError(f'adaptation: the dev loss is {loss}; try a smaller --text-adapt-lr')
     m = classification_metrics(labels, logits)
     return dict(loss=loss, **{k: m[k] for k in ('accuracy', 'weighted_f1', 'macro_f1')})
 

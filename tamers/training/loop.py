@@ -147,7 +147,8 @@ def score(
     if batches: order = order[:batches * self.batch_size]
     if self.accelerator.is_main_process:
         found = evaluate(self.judged, split.features, split.labels, batch_size=self.batch_size, order=order,
-            objective=self.objective, ids=self.ids[split is self.dev], name=lambda i: id_of(split.utterances, i)).metrics
+            objective=self.objective, ids=self.ids[split is self.dev],
+            name=lambda row: id_of(split.utterances, row)).metrics
     return broadcast_object_list([found])[0]
 
 # %% ../../nbs/6_training/4_loop.ipynb #950bbe94
@@ -217,7 +218,8 @@ def watched(self: Trainer, epochs: int):
         for out in bar:
             if not bar.disable and time.monotonic() - shown > 0.5:
                 now, lr = self.running.means(), self.optimizer.param_groups[0]['lr']
-                bar.set_postfix_str('loss={loss:.3f}, acc={accuracy:.1%}, wF1={weighted_f1:.1%}'.format(**now) + f', {lr=:.1e}')
+                text = f"loss={now['loss']:.3f}, acc={now['accuracy']:.1%}, wF1={now['weighted_f1']:.1%}, {lr=:.1e}"
+                bar.set_postfix_str(text)
                 shown = time.monotonic()
             yield out
 

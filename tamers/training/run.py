@@ -30,7 +30,7 @@ from .watch import BestScore, MetricsLog, Plateau
 from .loop import Trainer
 
 # %% auto #0
-__all__ = ['prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs', 'Run', 'uncalibrated',
+__all__ = ['prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of', 'Run', 'uncalibrated',
            'stop_on_signal', 'finish', 'train', 'train_in', 'train_everywhere', 'demo_head']
 
 # %% ../../nbs/6_training/7_run.ipynb #0a919192
@@ -47,8 +47,9 @@ def prepare_data(
         buckets=cfg.audio_buckets, context_turns=cfg.context_turns, context_speakers=cfg.context_speakers,
         device=str(acc.device), amp=cfg.amp)
     reader = Reader(accelerator=acc, store_root=Path(cfg.store_path or cache_dir()/'store'), root=cfg.root,
-        skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels, transcribe=cfg.transcribe,
-        workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory), batch_size=cfg.encode_batch_size, say=say)
+        skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels,
+        transcribe=cfg.transcribe, batch_size=cfg.encode_batch_size, say=say,
+        workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory))
     def ready(corpus):
         say(corpus.summary())
         if not cfg.root: say(DEMO_NOTICE)
@@ -116,6 +117,10 @@ def standardise_inputs(model: FusionModel, train: Split, batch_size: int) -> Non
     for standardise in filter(None, inputs): standardise.finish()
 
 # %% ../../nbs/6_training/7_run.ipynb #17a472d0
+def log_of(cfg: TrainConfig) -> Path:
+    "Where the log of a run is."
+    return Path(cfg.metrics_log or Path(cfg.save_path)/'metrics.jsonl')
+
 @dataclass(kw_only=True)
 class Run:
     "The settings of a run, whose `save_path` is its folder, and what was made of them."
@@ -163,9 +168,9 @@ def uncalibrated(last: Path, folder: str | Path) -> bool:
 @patch
 def check_fits(self: Run, ckpt: Checkpoint) -> None:
     "Raise `TamersError` unless the checkpoint holds a model of this shape, on these encoders."
-    path, then, now = self.cfg.load_checkpoint, ' and '.join(ckpt.encoders), ' and '.join(self.encoders)
+    path, trained, used = self.cfg.load_checkpoint, ' and '.join(ckpt.encoders), ' and '.join(self.encoders)
     if set(ckpt.encoders) != set(self.encoders):
-        raise TamersError(f'{path}: trained on {then}, this run uses {now}; set --modality as in training')
+        raise TamersError(f'{path}: trained on {trained}, this run uses {used}; set --modality as in training')
     check_encoders(ckpt, {k: e.spec for k, e in self.encoders.items()}, path)
     defaults = {k: p.default for k, p in inspect.signature(FusionModel).parameters.items()}
     then, now = defaults | ckpt.model_args, defaults | self.model_args
@@ -222,8 +227,9 @@ def stop_on_signal(t: Trainer, say, folder: Path):
         for s, handler in before.items(): signal.signal(s, handler)
 
 # %% ../../nbs/6_training/7_run.ipynb #ea2e6936
-def finish(folder: Path, log: Path, say=print) -> dict:
-    "Say how the run ended, and what to do next."
+def finish(cfg: TrainConfig, say=print) -> dict:
+    "Say how the run in `save_path` ended, and what to do next."
+    folder = Path(cfg.save_path)
     best, last = (load_checkpoint(folder/name) for name in ('best.pt', 'last.pt'))
     m, now = best.metrics, last.metrics
     why = 'dev stopped improving' if BestScore(**last.trainer['best']).stop else 'all epochs done'
@@ -232,7 +238,7 @@ def finish(folder: Path, log: Path, say=print) -> dict:
         f"  accuracy {m['accuracy']:.2%}   weighted F1 {m['weighted_f1']:.2%}   macro F1 {m['macro_f1']:.2%}   "
         f"UAR {m['uar']:.2%}   loss {m['loss']:.3f}")
     if best.config.get('root') is None: say(f'  {DEMO_NOTICE}')
-    say(f"checkpoint: {folder/'best.pt'}\nlog:        {log}\n"
+    say(f"checkpoint: {folder/'best.pt'}\nlog:        {log_of(cfg)}\n"
         f"next:       tamers-analyze --checkpoint {shlex.quote(str(folder/'best.pt'))}")
     return dict(best=folder/'best.pt', last=folder/'last.pt', metrics=m, epochs=now['epoch'], steps=now['step'])
 
@@ -253,11 +259,11 @@ def train(
     if cfg.use_multi_gpu and acc.num_processes == 1:
         say('--use-multi-gpu: fewer than two GPUs here, training goes on in one process')
     with claimed(acc, cfg.save_path, cfg.overwrite, cfg.load_checkpoint, say) as folder:
-        return train_in(folder, replace(cfg, save_path=str(folder)), acc, say)
+        return train_in(replace(cfg, save_path=str(folder)), acc, say)
 
 # %% ../../nbs/6_training/7_run.ipynb #7a1959a9
-def train_in(folder: Path, cfg: TrainConfig, acc: Accelerator, say=print) -> dict:
-    "The same in a folder that no other run has."
+def train_in(cfg: TrainConfig, acc: Accelerator, say=print) -> dict:
+    "The same in a folder, `save_path`, that no other run has."
     ckpt = load_checkpoint(cfg.load_checkpoint) if cfg.load_checkpoint else None
     train_split, dev, encoders = prepare_data(cfg, acc, say)
     trainer, args = make_trainer(cfg, acc, train_split, dev, encoders)
@@ -267,21 +273,21 @@ def train_in(folder: Path, cfg: TrainConfig, acc: Accelerator, say=print) -> dic
     if not cfg.store:
         cut = len(train_split.features.cut)
         say(f'{cut} inputs of train are longer than the window of their encoder and were cut at their end')
-    path = Path(cfg.metrics_log or folder/'metrics.jsonl')
-    log = MetricsLog(path if acc.is_main_process else None, trainer.step)
-    with few_threads(acc.device, cfg.batch_size), stop_on_signal(trainer, say, folder):
+    log = MetricsLog(log_of(cfg) if acc.is_main_process else None, trainer.step)
+    with few_threads(acc.device, cfg.batch_size), stop_on_signal(trainer, say, run.folder):
         trainer.fit(cfg.epochs, log, run.save, say)
     if acc.is_main_process: run.calibrate()
     acc.wait_for_everyone()
-    return finish(folder, path, say)
+    return finish(cfg, say)
 
 # %% ../../nbs/6_training/7_run.ipynb #fb79492a
 def train_everywhere(cfg: TrainConfig) -> dict:
     "Train in one process per GPU of this machine."
     folder, n = run_folder(cfg.save_path, cfg.overwrite, cfg.load_checkpoint), torch.cuda.device_count()
-    code = launch(to_flags(replace(cfg, save_path=str(folder), overwrite=True)), n)
+    cfg = replace(cfg, save_path=str(folder), overwrite=True)
+    code = launch(to_flags(cfg), n)
     if code: raise TamersError(f'training in {n} processes failed with exit code {code}; its message is above')
-    return finish(folder, Path(cfg.metrics_log or folder/'metrics.jsonl'), say=lambda *_: None)
+    return finish(cfg, say=lambda *_: None)
 
 # %% ../../nbs/6_training/7_run.ipynb #a6d16fb9
 def demo_head() -> Path:
