@@ -44,10 +44,9 @@ def encode(root, store, encoders, batch_size):
 
 
 def start(flags):
-    """tamers-train up to its first step: when Python ran, the package was imported, the corpus read, the embeddings
-    there, the step made."""
-    from tamers.commands import main
-    import tamers.reading, tamers.trainer
+    "tamers-train up to its first step: when Python ran, the package was imported, the corpus read, the embeddings there, the step made."
+    from tamers.commands import tamers_train
+    import tamers.store.splits, tamers.training.loop
     marks = dict(python=BEGAN, imports=time.time())
     def mark(module, name, key):
         "Note the time whenever the function returns."
@@ -60,10 +59,10 @@ def start(flags):
                 os._exit(0)
             return out
         setattr(module, name, timed)
-    mark(tamers.reading, 'open_corpus', 'corpus')
-    mark(tamers.reading, 'make_split', 'store')
-    mark(tamers.trainer, 'train_step', 'step')
-    main(flags)
+    mark(tamers.store.splits, 'open_corpus', 'corpus')
+    mark(tamers.store.splits, 'make_split', 'store')
+    mark(tamers.training.loop, 'train_step', 'step')
+    tamers_train(flags)
 
 
 def train(settings, epochs, folder):
@@ -88,7 +87,6 @@ def epoch(stores, n):
     from tamers.core import sha256
     from tamers.store.features import Split, StoredFeatures
     from tamers.store.store import EmbeddingStore
-    from tamers.training.loop import score, steps
     from tamers.runs import few_threads, make_accelerator
     from tamers.training.run import make_trainer
     cfg, acc = TrainConfig(batch_size=256, device='cpu'), make_accelerator('cpu', True)
@@ -98,8 +96,8 @@ def epoch(stores, n):
         dev = Split([], StoredFeatures(features.audio[:n//10], features.text[:n//10]), labels[:n//10])
         t = make_trainer(cfg, acc, Split([], features, labels), dev, {})[0]
         with few_threads(acc.device, cfg.batch_size):
-            for _ in steps(t): pass
-            score(t, dev)
+            for _ in t.steps(): pass
+            t.score(dev)
     small = torch.randn(64, 768)
     run(StoredFeatures(small, small), 64)   # the first run of a process imports much of torch
     base, start, keys = peak_mb(), time.perf_counter(), [sha256(str(i)) for i in range(n)]

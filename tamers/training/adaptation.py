@@ -4,11 +4,13 @@
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #0ae806b2
 from __future__ import annotations
-import json, math, os, random, tempfile, warnings
+import json, math, os, tempfile, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import torch, torch.nn.functional as F
 from tqdm import tqdm
+from transformers.optimization import get_linear_schedule_with_warmup
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from ..core import EMOTIONS, sha256, TamersError
 from ..data.corpus import Corpus
 from ..encoders.text import make_turns
@@ -20,9 +22,8 @@ from ..measure.scores import classification_metrics
 from .step import param_groups
 
 # %% auto #0
-__all__ = ['HOWS', 'layers_of', 'unfreeze', 'add_lora', 'length_batches', 'warm_and_fall', 'Learner', 'Adaptation', 'learn_epoch',
-           'dev_scores', 'text_length', 'adapt_text', 'check_input', 'digest', 'learn', 'make_learner',
-           'make_optimizer', 'save_adapted', 'labelled']
+__all__ = ['HOWS', 'layers_of', 'unfreeze', 'add_lora', 'length_batches', 'Learner', 'Adaptation', 'learn_epoch', 'dev_scores',
+           'adapt_text', 'check_input', 'digest', 'make_learner', 'make_optimizer', 'learn', 'save_adapted', 'labelled']
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #492a435b
 def layers_of(
@@ -48,43 +49,35 @@ def unfreeze(
     "Let the part of a text encoder learn that `how` names."
     if how not in HOWS: raise TamersError(f"--text-adapt {how}: must be one of {', '.join(HOWS)}")
     stack = layers_of(model, label)
-    if how == 'last' and layers > len(stack): raise TamersError(f'--text-adapt-layers {layers}: {label} has {len(stack)}; ask for so many or fewer, or for --text-adapt all')
     if how == 'lora': return add_lora(model, rank)
-    for layer in list(stack)[-layers:] if how == 'last' else stack: layer.requires_grad_(True)
+    if how == 'last':
+        if layers > len(stack): raise TamersError(f'--text-adapt-layers {layers}: {label} has {len(stack)}; '
+                                                  'ask for so many or fewer, or for --text-adapt all')
+        stack = stack[-layers:]
+    stack.requires_grad_(True)
     return model
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #0bcbb12e
 def add_lora(model, rank: int):
     "Additions of low rank beside every linear layer (LoRA: Hu et al., ICLR 2022); `TamersError` without peft."
     try: from peft import LoraConfig, get_peft_model
-    except ImportError as e: raise TamersError("--text-adapt lora: needs the library peft; pip install 'tamers[adapt]', or take --text-adapt last") from e
+    except ImportError as e:
+        raise TamersError("--text-adapt lora: needs the library peft; pip install 'tamers[adapt]', "
+                          'or take --text-adapt last') from e
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # GPT-2 keeps its matrices transposed: peft says that it minds that
         return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2*rank, target_modules='all-linear'))
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #fdd05461
 def length_batches(
-    lengths: list,     # of each text, in characters or tokens
+    lengths: list,       # of each text, in characters or tokens
     batch_size: int,
-    rng: random.Random,
-    block: int = 20,   # batches that are sorted together
-) -> list[list[int]]:  # row numbers
+    generator: torch.Generator,
+) -> list[torch.Tensor]: # row numbers of each batch
     "Random batches of texts of like length; every row once."
-    order, batches = rng.sample(range(len(lengths)), len(lengths)), []
-    for i in range(0, len(order), block * batch_size):
-        rows = sorted(order[i:i + block*batch_size], key=lambda r: (lengths[r], r))
-        batches += [rows[j:j + batch_size] for j in range(0, len(rows), batch_size)]
-    return rng.sample(batches, len(batches))
-
-# %% ../../nbs/6_training/6_adaptation.ipynb #83c2219f
-def warm_and_fall(
-    step: int,      # from 0
-    steps: int,     # of the whole training
-    warmup: float,  # share of the steps in which it climbs
-) -> float:         # factor of the learning rate, from 0 to 1
-    "Climb to 1 along a line, then fall to 0 along another."
-    climb = max(1, round(warmup * steps))
-    return min((step + 1) / climb, max(0., (steps - step) / max(1, steps - climb)))
+    rows = torch.tensor(get_length_grouped_indices(lengths, batch_size, generator=generator))
+    batches = rows.split(batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #76bc4bd1
 class Learner(torch.nn.Module):
@@ -96,14 +89,16 @@ class Learner(torch.nn.Module):
     ):
         super().__init__()
         self.model, self.encoder, self.dtype = model, encoder, dtype
-        self.drop, self.linear = torch.nn.Dropout(0.1), torch.nn.Linear(encoder.source.config.hidden_size, len(EMOTIONS), device=encoder.device)
+        self.drop = torch.nn.Dropout(0.1)
+        self.linear = torch.nn.Linear(encoder.source.config.hidden_size, len(EMOTIONS), device=encoder.device)
 
     def forward(self,
         texts: list,      # what `encoder.prepare` takes
     ) -> torch.Tensor:    # scores of the classes (B, C)
-        batch = {k: v.to(self.encoder.device) for k, v in self.encoder.prepare(texts).items()}
-        with torch.autocast(self.encoder.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            x = self.encoder.source.family.embed(self.model, batch, self.encoder.pooling, self.encoder.layer)
+        encoder = self.encoder
+        batch = {k: v.to(encoder.device) for k, v in encoder.prepare(texts).items()}
+        with torch.autocast(encoder.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            x = encoder.source.family.embed(self.model, batch, encoder.pooling, encoder.layer)
         return self.linear(self.drop(x.float()))
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #6dc7baaa
@@ -160,15 +155,13 @@ def dev_scores(
 ) -> dict:                  # loss, accuracy, weighted_f1, macro_f1
     "Scores of the classifier on a split."
     learner.eval()
-    order = sorted(range(len(texts)), key=lambda i: text_length(texts[i]))
     logits = torch.empty(len(texts), len(EMOTIONS))
-    for i in range(0, len(order), 64): logits[order[i:i+64]] = learner([texts[j] for j in order[i:i+64]]).float().cpu()
+    order = torch.tensor([len(''.join(t)) for t in texts]).argsort(stable=True)
+    for rows in order.split(64): logits[rows] = learner([texts[i] for i in rows]).float().cpu()
+    loss = F.cross_entropy(logits, labels).item()
+    if not math.isfinite(loss): raise TamersError(f'adaptation: the dev loss is {loss}; try a smaller --text-adapt-lr')
     m = classification_metrics(labels, logits)
-    return dict(loss=F.cross_entropy(logits, labels).item(), **{k: m[k] for k in ('accuracy', 'weighted_f1', 'macro_f1')})
-
-def text_length(text) -> int:
-    "Characters of a text, or of all turns of one with a context."
-    return len(text) if isinstance(text, str) else sum(map(len, text))
+    return dict(loss=loss, **{k: m[k] for k in ('accuracy', 'weighted_f1', 'macro_f1')})
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #d7899be1
 def adapt_text(
@@ -184,7 +177,7 @@ def adapt_text(
     "Adapt a text encoder to labelled texts; `TamersError` when there is nothing to adapt or to learn from."
     cfg = cfg or Adaptation()
     check_input(encoder, train, dev)
-    facts = dict(schema=1, encoder=encoder.spec, settings=asdict(cfg), train=digest(*train), dev=digest(*dev))
+    facts = dict(schema=2, encoder=encoder.spec, settings=asdict(cfg), train=digest(*train), dev=digest(*dev))
     folder = Path(root)/f"text-{sha256(json.dumps(facts, sort_keys=True))[:16]}"
     if folder.is_dir():
         say(f'text: the adapted encoder is there already: {folder}')
@@ -198,49 +191,63 @@ def adapt_text(
 # %% ../../nbs/6_training/6_adaptation.ipynb #aa2e31f3
 def check_input(encoder: Encoder, train: tuple, dev: tuple) -> None:
     "Raise `TamersError` for what cannot be adapted, or learnt from."
-    if encoder.kind != 'text': raise TamersError(f'{encoder.kind} encoder {encoder.name}: only text encoders are adapted; leave --text-adapt out')
-    if encoder.pooling in ('layers', 'tokens') or encoder.layer is not None:
-        what = f'--text-layer {encoder.layer}' if encoder.layer is not None else f'--text-pooling {encoder.pooling}'
-        raise TamersError(f'{what}: adaptation trains the last layer, pooled to one vector; leave the flag out, or use --text-adapt none')
+    if encoder.kind != 'text':
+        what = f'{encoder.kind} encoder {encoder.name}'
+        raise TamersError(f'{what}: only text encoders are adapted; leave --text-adapt out')
+    flag = f'--text-pooling {encoder.pooling}' if encoder.pooling in ('layers', 'tokens') else None
+    if encoder.layer is not None: flag = f'--text-layer {encoder.layer}'
+    if flag: raise TamersError(f'{flag}: adaptation trains the last layer, pooled to one vector; '
+                               'leave the flag out, or use --text-adapt none')
     for name, (texts, labels) in dict(train=train, dev=dev).items():
-        if not len(texts) == len(labels) > 0: raise TamersError(f'{name}: {len(texts)} texts and {len(labels)} labels to adapt to; there must be as many, and at least one')
-    if len(set(train[1].tolist())) < 2: raise TamersError('train: all texts have the same label, so there is nothing to adapt to')
+        if not len(texts) == len(labels) > 0:
+            raise TamersError(f'{name}: {len(texts)} texts and {len(labels)} labels to adapt to; '
+                              'there must be as many, and at least one')
+    if len(train[1].unique()) < 2:
+        raise TamersError('train: all texts have the same label, so there is nothing to adapt to')
 
 def digest(texts: list, labels: torch.Tensor) -> str:
     "A hash of labelled texts."
     return sha256(json.dumps([texts, labels.tolist()]))
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #314514cf
-def learn(encoder: Encoder, train: tuple, dev: tuple, cfg: Adaptation, progress, say):
-    "The adapted model as it was after its best epoch, and the scores of every epoch."
-    learner, rng, best, epochs = make_learner(encoder, cfg), random.Random(cfg.seed), None, []
-    plans = [length_batches([text_length(t) for t in train[0]], cfg.batch_size, rng) for _ in range(cfg.epochs)]
-    params, (optimizer, schedule) = [p for p in learner.parameters() if p.requires_grad], make_optimizer(learner, cfg, sum(map(len, plans)))
-    loss = Objective(classification='adjusted' if cfg.adjust_tau else 'ce', adjust_tau=cfg.adjust_tau, class_weight_gamma=cfg.class_weight_gamma,
-        label_smoothing=cfg.label_smoothing, counts=torch.bincount(train[1], minlength=len(EMOTIONS)).to(encoder.device)).kind
-    with tqdm(total=cfg.epochs*len(train[0]), desc='adapting text', unit='utt', disable=None if progress is None else not progress) as bar:
-        for epoch, plan in enumerate(plans, 1):
-            mean = learn_epoch(learner, optimizer, schedule, *train, plan, loss, cfg.max_grad_norm, bar)
-            if not math.isfinite(mean): raise TamersError(f'adaptation: the loss is {mean} in epoch {epoch}; try a smaller --text-adapt-lr')
-            epochs.append(dict(epoch=epoch, train_loss=mean, **dev_scores(learner, *dev)))
-            if epochs[-1]['weighted_f1'] >= max(e['weighted_f1'] for e in epochs): best = [p.detach().clone() for p in params]
-            say('adapting text: epoch {epoch}  train loss {train_loss:.3f}  dev loss {loss:.3f}  accuracy {accuracy:.1%}  weighted F1 {weighted_f1:.1%}  macro F1 {macro_f1:.1%}'.format(**epochs[-1]))
-    with torch.no_grad():
-        for p, kept in zip(params, best): p.copy_(kept)
-    return (learner.model.merge_and_unload() if cfg.how == 'lora' else learner.model), epochs
-
-# %% ../../nbs/6_training/6_adaptation.ipynb #9b81088c
 def make_learner(encoder: Encoder, cfg: Adaptation) -> Learner:
     "Encoder and classifier, ready to learn."
-    native = pick_dtype(encoder.device, math.inf) if cfg.amp else torch.float32  # float16 would need its loss scaled
-    model = unfreeze(load_model(encoder.source).to(encoder.device), cfg.how, label=encoder.source.label, layers=cfg.layers, rank=cfg.rank)
-    return Learner(encoder, model, native if native == torch.bfloat16 else torch.float32)
+    fastest = pick_dtype(encoder.device, math.inf) if cfg.amp else torch.float32
+    dtype = torch.bfloat16 if fastest == torch.bfloat16 else torch.float32  # float16 would need its loss scaled
+    model = load_model(encoder.source).to(encoder.device)
+    model = unfreeze(model, cfg.how, label=encoder.source.label, layers=cfg.layers, rank=cfg.rank)
+    return Learner(encoder, model, dtype)
 
 def make_optimizer(learner: Learner, cfg: Adaptation, steps: int) -> tuple:
     "AdamW and the schedule of its learning rate; matrices decay, biases and norms do not."
-    groups = [dict(g, params=[p for p in g['params'] if p.requires_grad]) for g in param_groups(learner, cfg.weight_decay)]
+    groups = param_groups(learner, cfg.weight_decay)
+    for g in groups: g['params'] = [p for p in g['params'] if p.requires_grad]
     optimizer = torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_and_fall(step, steps, cfg.warmup))
+    return optimizer, get_linear_schedule_with_warmup(optimizer, round(cfg.warmup * steps), steps)
+
+# %% ../../nbs/6_training/6_adaptation.ipynb #9b81088c
+def learn(encoder: Encoder, train: tuple, dev: tuple, cfg: Adaptation, progress, say) -> tuple:
+    "The adapted model as it was after its best epoch, and the scores of every epoch."
+    learner, best, epochs = make_learner(encoder, cfg), None, []
+    lengths, g = [len(''.join(t)) for t in train[0]], torch.Generator().manual_seed(cfg.seed)
+    plans = [length_batches(lengths, cfg.batch_size, g) for _ in range(cfg.epochs)]
+    optimizer, schedule = make_optimizer(learner, cfg, sum(map(len, plans)))
+    params = [p for p in learner.parameters() if p.requires_grad]
+    loss = Objective(classification='adjusted' if cfg.adjust_tau else 'ce', adjust_tau=cfg.adjust_tau,
+        class_weight_gamma=cfg.class_weight_gamma, label_smoothing=cfg.label_smoothing,
+        counts=torch.bincount(train[1], minlength=len(EMOTIONS)).to(encoder.device)).kind
+    hidden = None if progress is None else not progress
+    with tqdm(total=cfg.epochs*len(lengths), desc='adapting text', unit='utt', disable=hidden) as bar:
+        for epoch, plan in enumerate(plans, 1):
+            mean = learn_epoch(learner, optimizer, schedule, *train, plan, loss, cfg.max_grad_norm, bar)
+            now = dict(epoch=epoch, train_loss=mean, **dev_scores(learner, *dev))
+            epochs.append(now)
+            if now['weighted_f1'] >= max(e['weighted_f1'] for e in epochs): best = [p.detach().clone() for p in params]
+            say(f"adapting text: epoch {epoch}  train loss {mean:.3f}  dev loss {now['loss']:.3f}  "
+                f"accuracy {now['accuracy']:.1%}  weighted F1 {now['weighted_f1']:.1%}  macro F1 {now['macro_f1']:.1%}")
+    with torch.no_grad():
+        for p, kept in zip(params, best): p.copy_(kept)
+    return (learner.model.merge_and_unload() if cfg.how == 'lora' else learner.model), epochs
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #e10b41cb
 def save_adapted(
@@ -268,5 +275,6 @@ def labelled(
     encoder: Encoder,   # of text: with a context it reads turns
 ) -> tuple:             # texts and their classes (N,), as `adapt_text` takes them
     "The texts of a split as an encoder reads them, and their labels."
-    utterances, turns = corpus.split(split), make_turns(corpus, (split,), encoder)
-    return [u.text if turns is None else turns[split, u.id] for u in utterances], torch.tensor([EMOTIONS.index(u.label) for u in utterances])
+    rows, turns = corpus.split(split), make_turns(corpus, (split,), encoder)
+    texts = [u.text if turns is None else turns[split, u.id] for u in rows]
+    return texts, torch.tensor([EMOTIONS.index(u.label) for u in rows])

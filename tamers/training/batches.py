@@ -53,8 +53,9 @@ def epoch_batches(
     balanced = balanced_batches(labels, batch_size, g)
     if sampler == 'weighted': return balanced
     if sampler != 'interleaved': raise TamersError(f'sampler {sampler!r}: must be shuffle, weighted or interleaved')
-    n = len(natural)  # blocks go on across epochs, so that a period longer than an epoch alternates, too
-    return [(balanced if ((epoch * n + i) // period) % 2 else natural)[i] for i in range(n)]
+    first = epoch * len(natural)  # batches before this epoch
+    kinds = [(first + i) // period % 2 for i in range(len(natural))]
+    return [(natural, balanced)[kind][i] for i, kind in enumerate(kinds)]
 
 # %% ../../nbs/6_training/1_batches.ipynb #b12fb338
 def mixing(
@@ -63,7 +64,7 @@ def mixing(
     *,
     seed: int = 0,
     step: int = 0,
-) -> tuple:             # the partner of each row (B,), and the row's own share, from a half to one (B,)
+) -> tuple:             # the partner of each row (B,); the row's own share, from a half to one (B,)
     "Whom each row of a step is mixed with, and how much (mixup: Zhang et al., 2018)."
     rng = np.random.default_rng([seed, step])
     partners = rows[torch.from_numpy(rng.permutation(len(rows)))]

@@ -27,21 +27,26 @@ def param_groups(
 
 # %% ../../nbs/6_training/2_step.ipynb #4c92117e
 def load_optimizer(optimizer, saved: dict) -> None:
-    "Give AdamW the moments, learning rates and weight decays of a checkpoint; `ValueError` when they do not belong to these weights."
-    params, own = [p for g in optimizer.param_groups for p in g['params']], [{k: v for k, v in g.items() if k not in ('params', 'lr', 'weight_decay')} for g in optimizer.param_groups]
-    if [i for g in saved['param_groups'] for i in g['params']] != list(range(len(params))): raise ValueError('its weights are not numbered in order')
+    "Give AdamW the moments, learning rates and weight decays of a checkpoint; `ValueError` if they do not fit."
+    params = dict(enumerate(p for g in optimizer.param_groups for p in g['params']))
     for i, state in saved['state'].items():
         shapes = dict(step=(), exp_avg=params[i].shape, exp_avg_sq=params[i].shape)
-        if {k: v.shape for k, v in state.items()} != shapes or any(v.untyped_storage().nbytes() < v.nbytes for v in state.values()): raise ValueError(f'the moments of weight {i} are none of AdamW')
-    if bad := [f'{k} {g[k]!s:.40}' for g in saved['param_groups'] for k in ('lr', 'weight_decay') if not isinstance(g[k], float) or not 0 <= g[k] < math.inf]: raise ValueError(bad[0])
-    optimizer.load_state_dict(saved)
-    for g, options in zip(optimizer.param_groups, own): g.update(options)
+        whole = all(v.untyped_storage().nbytes() >= v.nbytes for v in state.values())
+        if {k: v.shape for k, v in state.items()} != shapes or not whole:
+            raise ValueError(f'the moments of weight {i} are not those of AdamW')
+    groups = optimizer.state_dict()['param_groups']
+    for own, old in zip(groups, saved['param_groups'], strict=True):
+        if own['params'] != old['params']: raise ValueError('its weights are not numbered in order')
+        for k in ('lr', 'weight_decay'):
+            if not isinstance(old[k], float) or not 0 <= old[k] < math.inf: raise ValueError(f'{k} {old[k]!s:.40}')
+            own[k] = old[k]
+    optimizer.load_state_dict(dict(state=saved['state'], param_groups=groups))
 
 # %% ../../nbs/6_training/2_step.ipynb #64445674
 def _forward(model, part, accelerator, seed: int) -> FusionOutput:
     "The head on one part; the seed makes the second run drop the same units as the first."
-    seeding = torch.default_generator if accelerator.device.type == 'cpu' else torch  # torch.manual_seed asks every backend
-    seeding.manual_seed(seed % 2**63)
+    cpu = accelerator.device.type == 'cpu'  # torch.manual_seed would ask every backend
+    (torch.default_generator if cpu else torch).manual_seed(seed % 2**63)
     with accelerator.autocast(): return model(*part)
 
 # %% ../../nbs/6_training/2_step.ipynb #829f57c3
@@ -49,7 +54,8 @@ OUTPUTS = 'z_a', 'z_t', 'logits'
 
 def _together(outs: list, accelerator) -> FusionOutput:
     "The outputs of all parts of all processes."
-    return FusionOutput(*(accelerator.gather(torch.cat([getattr(o, k) for o in outs]).detach()).requires_grad_() for k in OUTPUTS))
+    joined = [torch.cat([getattr(out, k) for out in outs]).detach() for k in OUTPUTS]
+    return FusionOutput(*(accelerator.gather(x).requires_grad_() for x in joined))
 
 # %% ../../nbs/6_training/2_step.ipynb #3b5f45d5
 def _push(
@@ -67,7 +73,8 @@ def _sum_gradients(model: FusionModel, accelerator):
     "Sum the gradients over processes."
     if accelerator.num_processes == 1: return
     for name, p in model.named_parameters():
-        if p.grad is not None and name not in ('logit_scale', 'logit_bias'): p.grad = accelerator.reduce(p.grad, 'sum')
+        if p.grad is None or name in ('logit_scale', 'logit_bias'): continue
+        p.grad = accelerator.reduce(p.grad, 'sum')
 
 # %% ../../nbs/6_training/2_step.ipynb #0634fdb4
 def _backward(loss: torch.Tensor, accelerator):
@@ -78,9 +85,11 @@ def _backward(loss: torch.Tensor, accelerator):
 def _update(model, optimizer, loss, accelerator, max_grad_norm: float) -> torch.Tensor:
     "Change the weights; the norm of the gradient, or with a scaler the loss."
     _sum_gradients(model, accelerator)
-    scaled = accelerator.scaler is not None
-    if scaled and max_grad_norm: accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
-    norm = loss if scaled else torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf)
+    if accelerator.scaler is None:
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf)
+    else:
+        norm = loss
+        if max_grad_norm: accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
     optimizer.step()
     model.clamp_scale()
     return norm
@@ -94,27 +103,30 @@ def train_step(
     *,
     accelerator,               # device, precision and processes
     objective: Objective = Objective(),
-    extra: dict = {},          # what else the objective takes of each row of this share, by name: `ids`, `other`, `own`
+    extra: dict = {},          # what else the objective takes of each row of this share: `ids`, `other`, `own`
     max_grad_norm: float = 0., # clip the gradient to this norm; 0: never
     seed: int = 0,             # of dropout in this step
-) -> dict[str, torch.Tensor]:  # loss and its parts over the whole batch, the norm of the gradient, and its logits and labels
+) -> dict[str, torch.Tensor]:  # losses, gradient norm, logits and labels of the whole batch
     "Make one optimizer step on the batch that all parts of all processes form together."
-    once, rank, world = len(parts) == 1, accelerator.process_index, accelerator.num_processes
+    rank, world = accelerator.process_index, accelerator.num_processes
     seeds = [(seed * world + rank) * len(parts) + i for i in range(len(parts))]
+    once = len(parts) == 1
     with torch.set_grad_enabled(once): outs = [_forward(model, p, accelerator, s) for p, s in zip(parts, seeds)]
-    alone = once and world == 1   # the graph of the one part is the graph of the loss
+    alone = once and world == 1
     whole = outs[0] if alone else _together(outs, accelerator)
-    labels, extra = accelerator.gather(labels), {k: accelerator.gather(v) for k, v in extra.items()}
-    losses = objective(whole, labels, model, **extra)
+    gathered = {k: accelerator.gather(x.to(accelerator.device)) for k, x in dict(extra, labels=labels).items()}
+    losses = objective(whole, model=model, **gathered)
     optimizer.zero_grad()
     _backward(losses['loss'], accelerator)
-    start = rank * len(labels) // world
-    for i, (part, s) in enumerate(() if alone else zip(parts, seeds)):
-        out = outs[i] if once else _forward(model, part, accelerator, s)
-        _push(out, whole, start)
-        start += len(out.logits)
+    if not alone:
+        start = rank * len(whole.logits) // world
+        for part, out, s in zip(parts, outs, seeds):
+            if not once: out = _forward(model, part, accelerator, s)
+            _push(out, whole, start)
+            start += len(out.logits)
     norm = _update(model, optimizer, losses['loss'], accelerator, max_grad_norm)
-    return dict({k: v.detach() for k, v in losses.items()}, gradient=norm.detach(), logits=whole.logits.detach(), labels=labels)
+    out = dict(losses, gradient=norm, logits=whole.logits, labels=gathered['labels'])
+    return {k: v.detach() for k, v in out.items()}
 
 # %% ../../nbs/6_training/2_step.ipynb #245eb946
 @dataclass
@@ -139,19 +151,21 @@ def evaluate(
     order: torch.Tensor | None = None,   # rows to evaluate, in this order; None: all
     name=str,                            # row -> what it is called in a message
 ) -> Evaluation:
-    "Metrics, probabilities and shared-space embeddings of the rows of a split; `TamersError` names the rows whose scores are not finite."
+    "Metrics, probabilities and embeddings of a split; `TamersError` names the rows whose scores are not finite."
     was_training = model.training
     model.eval()
     order = torch.arange(len(labels)) if order is None else order
     plan, outs, sums = order.split(batch_size), [], dict(loss=0., contrastive=0., classification=0.)
     for rows, part in zip(plan, features.batches(plan)):
         out = model(*part)
-        losses = objective(out, labels[rows].to(out.logits.device), model, None if ids is None else ids[rows].to(out.logits.device))
+        device = out.logits.device
+        losses = objective(out, labels[rows].to(device), model, None if ids is None else ids[rows].to(device))
         sums = {k: v + losses[k].item() * len(rows) for k, v in sums.items()}
         outs.append(out)
     model.train(was_training)
     z_a, z_t, logits = (torch.cat([getattr(o, k) for o in outs]).cpu() for k in OUTPUTS)
-    check_finite('scores of the classes', logits, lambda i: name(order[i].item()), 'this head has lost its way: take another checkpoint, or train with a smaller --lr')
+    check_finite('scores of the classes', logits, lambda i: name(order[i].item()),
+                 'this head has lost its way: take another checkpoint, or train with a smaller --lr')
     probs, y = logits.softmax(-1), labels[order].cpu()
-    means = {k: v / len(order) for k, v in sums.items()}
-    return Evaluation(dict(means, **classification_metrics(y, probs)), probs, z_a, z_t, y)
+    metrics = {k: v / len(order) for k, v in sums.items()} | classification_metrics(y, probs)
+    return Evaluation(metrics, probs, z_a, z_t, y)

@@ -1,4 +1,4 @@
-"Adaptation of text encoders: every architecture and kind, the same bits twice, nothing left behind by a failure, texts longer than the window."
+"Adaptation of text encoders: every architecture and kind, the same bits twice, and nothing left behind by a failure."
 import json
 import sys
 
@@ -8,7 +8,7 @@ import transformers as tf
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 import tamers.training.adaptation as adaptation
-from tamers.training.adaptation import Adaptation, adapt_text, layers_of, make_learner, text_length
+from tamers.training.adaptation import Adaptation, adapt_text, layers_of, make_learner
 from tamers.core import EMOTIONS, TamersError
 from tamers.encoders.encoder import TextEncoder
 
@@ -19,11 +19,13 @@ TEXTS = [f'{a} {word} {b}' for word in WORDS for a in ('I am', 'so', 'oh') for b
 LABELS = torch.arange(7).repeat_interleave(9)
 TINY = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, vocab_size=320)
 MAKE = {
-    'gpt2': lambda: tf.GPT2Model(tf.GPT2Config(n_embd=32, n_layer=3, n_head=2, n_positions=24, vocab_size=320, bos_token_id=0, eos_token_id=0)),
+    'gpt2': lambda: tf.GPT2Model(tf.GPT2Config(
+        n_embd=32, n_layer=3, n_head=2, n_positions=24, vocab_size=320, bos_token_id=0, eos_token_id=0)),
     'llama': lambda: tf.LlamaModel(tf.LlamaConfig(**TINY, max_position_embeddings=24, pad_token_id=1)),
     'bert': lambda: tf.BertForMaskedLM(tf.BertConfig(**TINY, max_position_embeddings=24)),
     'roberta': lambda: tf.RobertaModel(tf.RobertaConfig(**TINY, max_position_embeddings=26, pad_token_id=1)),
-    'distilbert': lambda: tf.DistilBertModel(tf.DistilBertConfig(dim=32, n_layers=3, n_heads=2, hidden_dim=64, vocab_size=320, max_position_embeddings=24)),
+    'distilbert': lambda: tf.DistilBertModel(tf.DistilBertConfig(
+        dim=32, n_layers=3, n_heads=2, hidden_dim=64, vocab_size=320, max_position_embeddings=24)),
     'mpnet': lambda: tf.MPNetModel(tf.MPNetConfig(**TINY, max_position_embeddings=26, pad_token_id=1)),
 }
 
@@ -32,10 +34,12 @@ def tokenizer(decoder):
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     specials = ['<|endoftext|>'] if decoder else ['<s>', '<pad>', '</s>']
-    t.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=320, special_tokens=specials, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    t.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=320, special_tokens=specials, show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     if decoder: return tf.PreTrainedTokenizerFast(tokenizer_object=t, eos_token='<|endoftext|>')
     t.post_processor = processors.TemplateProcessing(single='<s> $A </s>', special_tokens=[('<s>', 0), ('</s>', 2)])
-    return tf.PreTrainedTokenizerFast(tokenizer_object=t, pad_token='<pad>', eos_token='</s>', sep_token='</s>', cls_token='<s>')
+    names = dict(pad_token='<pad>', eos_token='</s>', sep_token='</s>', cls_token='<s>')
+    return tf.PreTrainedTokenizerFast(tokenizer_object=t, **names)
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +72,8 @@ def test_every_kind_of_every_architecture(hub, tmp_path, name, how):
     folder = adapt(encoder, tmp_path, how=how, layers=1)
     before, after = (tf.AutoModel.from_pretrained(f) for f in (hub(name), folder))
     assert torch.equal(before.get_input_embeddings().weight, after.get_input_embeddings().weight)
-    same = [all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters())) for a, b in zip(layers_of(before, ''), layers_of(after, ''))]
+    def equal(a, b): return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
+    same = [equal(a, b) for a, b in zip(layers_of(before, ''), layers_of(after, ''))]
     assert same == ([True, True, False] if how == 'last' else [False] * 3)
     assert not torch.allclose(embed(folder), embed(hub(name)), atol=1e-3)
     assert TextEncoder(folder).source.family is encoder.source.family
@@ -78,7 +83,8 @@ def test_every_kind_of_every_architecture(hub, tmp_path, name, how):
 @pytest.mark.parametrize('how', adaptation.HOWS)
 def test_it_learns_and_what_is_saved_is_what_was_scored(hub, tmp_path, how):
     "Seven telling words are learnt; the saved embeddings tell the classes apart better than the frozen ones did."
-    folder = adapt(TextEncoder(hub('bert')), tmp_path, how=how, epochs=30 if how == 'lora' else 15, lr=1e-2 if how == 'lora' else 5e-3, rank=16)
+    pace = dict(epochs=30, lr=1e-2) if how == 'lora' else dict(epochs=15, lr=5e-3)
+    folder = adapt(TextEncoder(hub('bert')), tmp_path, how=how, rank=16, **pace)
     epochs = json.loads((folder/'adaptation.json').read_text())['epochs']
     assert max(e['accuracy'] for e in epochs) > 0.9
     def spread(x):
@@ -120,10 +126,12 @@ def test_what_went_in_is_the_name(hub, tmp_path):
     "Other labels, other texts, another context or another setting: another folder."
     encoder = TextEncoder(hub('gpt2'))
     turns = [('well', t) for t in TEXTS]
-    names = [adapt(encoder, tmp_path).name, adapt(encoder, tmp_path, lr=2e-2).name, adapt(encoder, tmp_path, train=(TEXTS, LABELS.flip(0))).name,
-             adapt(encoder, tmp_path, train=(TEXTS[:40], LABELS[:40])).name, adapt(TextEncoder(hub('gpt2'), pooling='mean'), tmp_path).name]
+    changes = [{}, dict(lr=2e-2), dict(train=(TEXTS, LABELS.flip(0))), dict(train=(TEXTS[:40], LABELS[:40]))]
+    names = [adapt(encoder, tmp_path, **kw).name for kw in changes]
+    names.append(adapt(TextEncoder(hub('gpt2'), pooling='mean'), tmp_path).name)
     talk = TextEncoder(hub('gpt2'), context_turns=1)
-    folder = adapt_text(talk, (turns, LABELS), (turns, LABELS), tmp_path, Adaptation(epochs=1), progress=False, say=lambda *_: None)
+    rows = turns, LABELS
+    folder = adapt_text(talk, rows, rows, tmp_path, Adaptation(epochs=1), progress=False, say=lambda *_: None)
     assert len({*names, folder.name}) == 6
     assert TextEncoder(tmp_path/names[-1]).pooling == 'mean'
 
@@ -157,14 +165,11 @@ def test_weights_smoothing_and_low_precision(hub, tmp_path):
     "Each changes what is learnt; bfloat16 only where the machine has it."
     base = embed(adapt(TextEncoder(hub('bert')), tmp_path))
     skewed = (TEXTS[:40], LABELS[:40])
-    for kw in (dict(label_smoothing=0.2), dict(weight_decay=1.), dict(train=skewed, class_weight_gamma=1.), dict(train=skewed, adjust_tau=1.)):
+    for kw in (dict(label_smoothing=0.2), dict(weight_decay=1.),
+               dict(train=skewed, class_weight_gamma=1.), dict(train=skewed, adjust_tau=1.)):
         plain = embed(adapt(TextEncoder(hub('bert')), tmp_path, train=skewed)) if 'train' in kw else base
         assert not torch.allclose(embed(adapt(TextEncoder(hub('bert')), tmp_path, **kw)), plain, atol=1e-4)
     learner = make_learner(TextEncoder(hub('bert')), Adaptation(amp=True))
     assert learner.dtype in (torch.float32, torch.bfloat16) and learner.linear.weight.dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in learner.model.parameters())
     assert learner(TEXTS).shape == (63, len(EMOTIONS))
-
-
-def test_length_of_turns():
-    assert (text_length('abc'), text_length(('ab', 'c', ''))) == (3, 3)

@@ -1,6 +1,10 @@
-"Errors that make no noise of their own: numbers that are none, encoders that changed behind their name, and runs that should have been the same."
-import itertools, json, os, shutil, signal, subprocess, sys
-from pathlib import Path
+"Errors without a noise: numbers that are none, encoders that changed, and runs that should have been the same."
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import numpy as np
 import pytest
 import safetensors.torch
@@ -16,6 +20,10 @@ from tamers.core import EMOTIONS
 from tamers.encoders.encoder import Encoder
 from tamers.store.store import read_block, write_block
 from tamers.training.watch import read_log
+
+
+def analyze_dev(checkpoint):
+    commands.tamers_analyze(['--checkpoint', str(checkpoint), '--split', 'dev', '--device', 'cpu', '--no-figures'])
 
 
 def bytes_of(folder): return {p.name: p.read_bytes() for p in folder.glob('*.pt')}
@@ -34,7 +42,8 @@ def test_an_embedding_stops_the_run_and_names_its_clip(value, store, tmp_path, c
     monkeypatch.setattr(Encoder, 'encode', spoilt)
     assert code_of(argv(corpus, tmp_path, encoders, *([] if store else ['--no-store']))) == 2
     err = capsys.readouterr().err
-    assert f'{encoders["audio"]}: values that are not finite for 1 of ' in err and '.wav)' in err and '--no-amp' in err and 'Traceback' not in err
+    said = f'{encoders["audio"]}: values that are not finite for 1 of ', '.wav)', '--no-amp'
+    assert all(s in err for s in said) and 'Traceback' not in err
     assert not (tmp_path/'run').exists()
 
 
@@ -65,13 +74,15 @@ def test_a_step_that_goes_wrong_keeps_the_last_good_checkpoint(what, tmp_path, c
     capsys.readouterr()
     assert code_of(argv(corpus, tmp_path, encoders, '--epochs', 4)) == 2
     err = capsys.readouterr().err
-    assert f'error: step 8: the training {what} is not finite; utterances: train0' in err and 'What was saved before is kept' in err and 'smaller --lr' in err
+    said = f'error: step 8: the training {what} is not finite; utterances: train0', 'What was saved before is kept'
+    assert all(s in err for s in (*said, 'smaller --lr'))
     last = load_checkpoint(tmp_path/'run'/'last.pt')
     assert last.trainer['epoch'] == 2 and all(v.isfinite().all() for v in last.model.values())
     well, log = read_log(tmp_path/'well'/'metrics.jsonl'), read_log(tmp_path/'run'/'metrics.jsonl')
     assert log == well[:2]
     monkeypatch.undo()
-    assert code_of(['--load-checkpoint', str(tmp_path/'run'/'last.pt')]) == 0 and read_log(tmp_path/'run'/'metrics.jsonl') == well
+    assert code_of(['--load-checkpoint', str(tmp_path/'run'/'last.pt')]) == 0
+    assert read_log(tmp_path/'run'/'metrics.jsonl') == well
 
 
 def test_a_signal_after_a_bad_step_saves_nothing(tmp_path, corpus, encoders, monkeypatch, capsys):
@@ -95,7 +106,7 @@ def test_a_head_that_lost_its_way_is_not_evaluated(value, tmp_path, corpus, enco
     ckpt.model['classifier.0.weight'][2] = float(value)
     save_checkpoint(ckpt, best)
     capsys.readouterr()
-    with pytest.raises(SystemExit): commands.tamers_analyze(['--checkpoint', str(best), '--split', 'dev', '--device', 'cpu', '--no-figures'])
+    with pytest.raises(SystemExit): analyze_dev(best)
     told(capsys, best, 'classifier.0.weight holds values that are not finite')
     assert not (tmp_path/'run'/'dev').exists()
 
@@ -122,9 +133,10 @@ def test_an_encoder_that_changed_under_the_same_name(tmp_path, corpus, encoders,
     assert code_of(flags) == 0
     weights = safetensors.torch.load_file(folder/'model.safetensors')
     name = next(k for k in weights if k.endswith('ln_f.weight'))
-    safetensors.torch.save_file({**weights, name: weights[name] * 1.5}, folder/'model.safetensors', metadata=dict(format='pt'))
+    weights[name] = weights[name] * 1.5
+    safetensors.torch.save_file(weights, folder/'model.safetensors', metadata=dict(format='pt'))
     capsys.readouterr()
-    with pytest.raises(SystemExit): commands.tamers_analyze(['--checkpoint', str(tmp_path/'run'), '--split', 'dev', '--device', 'cpu', '--no-figures'])
+    with pytest.raises(SystemExit): analyze_dev(tmp_path/'run')
     told(capsys, 'trained on the text encoder', 'identity: sha256:', 'then', 'now')
     assert code_of(['--load-checkpoint', str(tmp_path/'run'/'last.pt'), '--epochs', '3']) == 2
     told(capsys, 'identity')
@@ -132,7 +144,10 @@ def test_an_encoder_that_changed_under_the_same_name(tmp_path, corpus, encoders,
     assert len(list((tmp_path/'store').glob('text-*'))) == 2, 'its embeddings are kept apart from those of before'
 
 
-@pytest.mark.parametrize('classes', [EMOTIONS[::-1], EMOTIONS[:6], [*EMOTIONS[:6], 'SURPRISE'], list(range(7)), 'anger'])
+OTHERS = [EMOTIONS[::-1], EMOTIONS[:6], [*EMOTIONS[:6], 'SURPRISE'], list(range(7)), 'anger']
+
+
+@pytest.mark.parametrize('classes', OTHERS)
 def test_classes_are_stored_by_name_and_compared(classes, tmp_path, corpus, encoders, capsys):
     source = tmp_path/'best.pt'
     data = torch.load(shipped_checkpoint(), weights_only=True)
@@ -154,19 +169,30 @@ def stop_after(step):
     return limited
 
 
-IDEAS = ['--mixup', 0.4, '--weight-averaging', 0.9, '--contrastive', 'duplicates', '--classification', 'focal', '--modality-dropout', 0.2]
+IDEAS = ['--mixup', 0.4, '--weight-averaging', 0.9, '--contrastive', 'duplicates', '--classification', 'focal',
+         '--modality-dropout', 0.2]
+WEIGHTED, INTERLEAVED = ['--train-sampler', 'weighted'], ['--train-sampler', 'interleaved']
+def every(steps): return ['--eval-frequency', 'step', '--eval-every', steps]
+def parts(n): return ['--batch-size', 4, '--grad-accum-steps', n]
 CASES = {
-    'shuffle': ([], 3), 'weighted': (['--train-sampler', 'weighted'], 6), 'interleaved': (['--train-sampler', 'interleaved', '--interleave-period', 2], 5),
-    'accumulated': (['--batch-size', 4, '--grad-accum-steps', 2, '--train-sampler', 'weighted'], 5), 'accumulated-interleaved': (['--batch-size', 4, '--grad-accum-steps', 3, '--train-sampler', 'interleaved'], 2),
-    'mid-epoch': (['--eval-frequency', 'step', '--eval-every', 3, '--eval-batches', 1, '--eval-shuffle'], 7), 'mid-epoch-at-an-evaluation': (['--eval-frequency', 'step', '--eval-every', 3], 6),
-    'end-of-epoch': ([], 3), 'end-of-run': (['--eval-frequency', 'step', '--eval-every', 5], 9), 'plateau': (['--hp-patience', 1, '--hp-tolerance', 100, '--eval-frequency', 'step', '--eval-every', 2], 7),
-    'ideas': (IDEAS, 6), 'everything': ([*IDEAS, '--batch-size', 4, '--grad-accum-steps', 2, '--train-sampler', 'weighted', '--eval-frequency', 'step', '--eval-every', 3, '--train-metrics-every', 2, '--log-eval-per-class'], 7),
-    'streamed': (['--no-store', '--train-sampler', 'weighted'], 6)}
+    'shuffle': ([], 3),
+    'weighted': (WEIGHTED, 6),
+    'interleaved': ([*INTERLEAVED, '--interleave-period', 2], 5),
+    'accumulated': ([*parts(2), *WEIGHTED], 5),
+    'accumulated-interleaved': ([*parts(3), *INTERLEAVED], 2),
+    'mid-epoch': ([*every(3), '--eval-batches', 1, '--eval-shuffle'], 7),
+    'mid-epoch-at-an-evaluation': (every(3), 6),
+    'end-of-epoch': ([], 3),
+    'end-of-run': (every(5), 9),
+    'plateau': (['--hp-patience', 1, '--hp-tolerance', 100, *every(2)], 7),
+    'ideas': (IDEAS, 6),
+    'everything': ([*IDEAS, *parts(2), *WEIGHTED, *every(3), '--train-metrics-every', 2, '--log-eval-per-class'], 7),
+    'streamed': (['--no-store', *WEIGHTED], 6)}
 
 
 @pytest.mark.parametrize('case', CASES)
 def test_resumed_equals_undisturbed_to_the_bit(case, tmp_path, corpus, encoders, monkeypatch):
-    "A signal in the middle of one of three epochs: log, weights, averages, optimizer and best are those of the run that nothing happened to."
+    "A signal in the middle of one of three epochs: log, weights, averages, optimizer and best are as undisturbed."
     flags, step = CASES[case]
     common = [*flags, '--epochs', 3, '--fusion-dropout', 0.3]
     assert code_of(argv(corpus, tmp_path, encoders, *common, run='whole')) == 0
@@ -178,7 +204,7 @@ def test_resumed_equals_undisturbed_to_the_bit(case, tmp_path, corpus, encoders,
     assert read_log(tmp_path/'cut'/'metrics.jsonl') == read_log(tmp_path/'whole'/'metrics.jsonl')
     for name in ('last.pt', 'best.pt'):
         a, b = (load_checkpoint(tmp_path/run/name) for run in ('whole', 'cut'))
-        assert alike(a.model, b.model) and alike(a.trainer, b.trainer) and alike(a.metrics, b.metrics) and a.temperature == b.temperature
+        assert alike(vars(a) | dict(config=None), vars(b) | dict(config=None))
 
 
 def alike(a, b):
@@ -189,12 +215,21 @@ def alike(a, b):
     return a == b or a != a and b != b
 
 
+WITH_A_BAR = '''
+import sys, tqdm
+real = tqdm.tqdm.__init__
+tqdm.tqdm.__init__ = lambda s, *a, disable=None, **k: real(s, *a, disable=False, **k)
+from tamers.commands import tamers_train
+tamers_train(sys.argv[1:])
+'''
+
+
 def test_the_same_seed_gives_the_same_bits_in_other_processes(tmp_path, corpus, encoders):
-    "Other hash seeds, another store, decoding in workers, and a terminal's progress bar that looks at the numbers when it likes."
+    "Other hash seeds, another store, decoding in workers, and a progress bar that looks at the numbers when it likes."
     code_of(argv(corpus, tmp_path/'a', encoders, *IDEAS))
-    code = 'import sys, tqdm; real = tqdm.tqdm.__init__; tqdm.tqdm.__init__ = lambda s, *a, disable=None, **k: real(s, *a, disable=False, **k); from tamers.commands import main; main(sys.argv[1:])'
     flags = argv(corpus, tmp_path/'b', encoders, *IDEAS, '--num-workers', 2)
-    subprocess.run([sys.executable, '-c', code, *flags], env=dict(os.environ, PYTHONHASHSEED='7'), check=True, capture_output=True)
+    run = [sys.executable, '-c', WITH_A_BAR, *flags]
+    subprocess.run(run, env=dict(os.environ, PYTHONHASHSEED='7'), check=True, capture_output=True)
     assert read_log(tmp_path/'a'/'run'/'metrics.jsonl') == read_log(tmp_path/'b'/'run'/'metrics.jsonl')
     for name in ('last.pt', 'best.pt'):
         a, b = (load_checkpoint(tmp_path/x/'run'/name) for x in 'ab')
