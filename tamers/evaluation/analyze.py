@@ -50,18 +50,10 @@ def results_folder(
     return Path(cfg.out or default_out(given, name))
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #578d56e6
-FOREIGN = ('; tamers-mini has learnt from people, and these voices are foreign to it: '
-           'name a corpus with --root, or train a head')
-
-def facts_of(
-    given: str | Path,   # what was evaluated
-    root: str | None,    # on which corpus
-    split: str,
-) -> dict:
-    "What was evaluated on what, with a note where the speech is made."
-    if root: return dict(checkpoint=str(given), root=root, split=split)
-    note = DEMO_NOTICE + FOREIGN if is_shipped(given) else DEMO_NOTICE
-    return dict(checkpoint=str(given), root='the demo corpus (made speech)', split=split, note=note)
+def facts_of(root: str | None, split: str) -> dict:
+    "On what something was evaluated, with a note where the speech is made."
+    if root: return dict(root=root, split=split)
+    return dict(root='the demo corpus (made speech)', split=split, note=DEMO_NOTICE)
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #80a8bdcf
 def write_predictions(
@@ -81,7 +73,7 @@ def write_results(
     out: Path,
     split: Split,
     e: Evaluation,
-    facts: dict,     # of `facts_of`
+    facts: dict,     # what was evaluated on what
 ) -> list[Path]:
     "The metrics and the predictions of an evaluation."
     with atomic_path(out/'metrics.json') as tmp: tmp.write_text(json.dumps(dict(e.metrics, **facts), indent=1))
@@ -108,8 +100,9 @@ def show_interval(low_high) -> str: return '[{:.1%}, {:.1%}]'.format(*low_high)
 
 def confidence_lines(m: dict) -> list[str]:
     "How far confidence can be believed, in words."
-    found, reached = m['calibration'], m['selective']['coverage_at']
-    lines = ['calibration error {ece:.1%}, negative log-likelihood {nll:.3f}, at temperature {temperature:.2f}'.format(**found)]
+    c, reached = m['calibration'], m['selective']['coverage_at']
+    lines = [f"calibration error {c['ece']:.1%}, negative log-likelihood {c['nll']:.3f}, "
+             f"at temperature {c['temperature']:.2f}"]
     answered = [f'{float(a):.0%} right on {share:.0%} of them' for a, share in reached.items() if share]
     return lines + ['answering only the surest rows: ' + ', '.join(answered)] if answered else lines
 
@@ -143,6 +136,9 @@ def notebook_options(cfg: AnalyzeConfig) -> dict:
     return {f.name: v for f in fields(cfg) if f.name not in own and (v := getattr(cfg, f.name)) != f.default}
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #718f0f2b
+FOREIGN = ('; tamers-mini has learnt from people, and these voices are foreign to it: '
+           'name a corpus with --root, or train a head')
+
 def analyze_run(cfg: AnalyzeConfig, say=print) -> dict:
     "Evaluate one checkpoint and write what was found."
     if cfg.report: check_extra()
@@ -150,7 +146,8 @@ def analyze_run(cfg: AnalyzeConfig, say=print) -> dict:
     ckpt, split, e = evaluate_checkpoint(path, cfg, say)
     own = corpus_of(ckpt, path)
     e.metrics['groups'] = by_group(own, split, e)
-    out, facts = results_folder(cfg, path, own), facts_of(path, cfg.root or own, cfg.split)
+    out, facts = results_folder(cfg, path, own), dict(checkpoint=str(path), **facts_of(cfg.root or own, cfg.split))
+    if 'note' in facts and is_shipped(path): facts['note'] += FOREIGN
     files, what = write_results(out, split, e, facts), f"{cfg.split} of {facts['root']}"
     text = f"{path} on {what} (n = {e.metrics['n']})\n\n{summary_text(e.metrics)}"
     if 'note' in facts: text += f"\n\n{facts['note']}"
@@ -192,7 +189,8 @@ def analyze_seeds(
     best = next(iter(runs.values()))
     if cfg.report: raise TamersError(f'--report: shows one checkpoint; name one seed, such as {best}')
     found, own = evaluate_runs(runs, cfg, say), corpus_of(load_checkpoint(best), best)
-    out, facts = results_folder(cfg, cfg.checkpoint, own), facts_of(cfg.checkpoint, cfg.root or own, cfg.split)
+    out = results_folder(cfg, cfg.checkpoint, own)
+    facts = dict(checkpoint=str(cfg.checkpoint), **facts_of(cfg.root or own, cfg.split))
     split, e = next(iter(found.values()))
     predictions = {int(seed): e.probs.argmax(-1) for seed, (_, e) in found.items()}
     s = dict(summarise_seeds(e.labels, predictions, units_that_matter(split.utterances)), **facts)

@@ -71,7 +71,7 @@ def differences(
     "B minus A: every score with its paired bootstrap intervals, every class, and who alone is right where."
     labels, a, b = map(np.asarray, (labels, a, b))
     whole = [run_confusions(labels, p) for p in (a, b)]
-    drawn = {unit: [resample_runs(labels, p, rows, n) for p in (a, b)] for unit, rows in of.items()}
+    drawn = {unit: [resample_runs(labels, p, groups, n) for p in (a, b)] for unit, groups in of.items()}
     def line(score, c=None):
         at = [float(mean_score(counts, score, c)) for counts in whole]
         gaps = {unit: mean_score(B, score, c) - mean_score(A, score, c) for unit, (A, B) in drawn.items()}
@@ -81,7 +81,7 @@ def differences(
     rows = row_counts((a == labels).mean(0), (b == labels).mean(0))
     alone, p = (round(rows['only_a']), round(rows['only_b'])), None
     if len(a) == len(b) == 1: p = binomtest(alone[0], sum(alone)).pvalue if sum(alone) else 1.
-    return dict(n=len(labels), units={unit: len(set(rows)) for unit, rows in of.items()},
+    return dict(n=len(labels), units={unit: len(set(groups)) for unit, groups in of.items()},
                 scores={k: line(k) for k in SCORES}, per_class=per_class, rows=rows, mcnemar_p=p)
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #d23e67e7
@@ -97,12 +97,13 @@ def difference_table(d: dict) -> str:
     lines += [table_line(SCORES[k], s) for k, s in d['scores'].items()] + ['']
     lines += [table_line(f"{name} ({c['n']})", c['f1']) for name, c in d['per_class'].items() if c['n']]
     lines += ['(classes: F1, rows in brackets)', '']
-    lines += ['right: both {both:.0f}, A alone {only_a:.0f}, B alone {only_b:.0f}, neither {neither:.0f}'.format(**d['rows'])]
+    names = ('both', 'A alone', 'B alone', 'neither')
+    lines += ['right: ' + ', '.join(f'{who} {n:.0f}' for who, n in zip(names, d['rows'].values()))]
     if d['mcnemar_p'] is None: lines += ["means over runs; McNemar's test is one of two runs"]
     else: lines += [f"McNemar's exact test, rows taken as independent: p = {d['mcnemar_p']:.2g}"]
-    clear = [SCORES[k] for k, s in d['scores'].items() if all(low > 0 or high < 0 for low, high in s['intervals'].values())]
-    lines += [f"a clear difference, by every unit: {', '.join(clear)}" if clear else 'no score differs clearly by every unit']
-    return '\n'.join(lines)
+    clear = [SCORES[k] for k, s in d['scores'].items() if all(a > 0 or b < 0 for a, b in s['intervals'].values())]
+    found = f"a clear difference, by every unit: {', '.join(clear)}"
+    return '\n'.join([*lines, found if clear else 'no score differs clearly by every unit'])
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #0ba7add2
 @dataclass(kw_only=True)
@@ -184,8 +185,8 @@ def compare(
     guesses = [np.stack([e.probs.argmax(-1).numpy()[r] for _, e in f.values()]) for f, r in zip(found, rows)]
     d = differences(splits[0].labels[rows[0]].numpy(), *guesses, pick_units(utterances, cfg.resample), cfg.resamples)
     left = [len(s.utterances) - d['n'] for s in splits]
-    d.update(a=str(a), b=str(b), runs=dict(a=list(found[0]), b=list(found[1])), left_out=dict(only_a=left[0], only_b=left[1]))
-    d.update({k: v for k, v in facts_of(firsts[0], root, cfg.split).items() if k != 'checkpoint'})
+    d.update(a=str(a), b=str(b), runs=dict(a=list(found[0]), b=list(found[1])), **facts_of(root, cfg.split),
+             left_out=dict(only_a=left[0], only_b=left[1]))
     files = write_comparison(Path(cfg.out or default_folder(a, b, cfg.split)), d, cfg.figures)
     lines = [heading(d), '', difference_table(d), '']
     if 'note' in d: lines += [d['note'], '']

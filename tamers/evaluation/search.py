@@ -20,8 +20,8 @@ from ..model.checkpoint import check_both, encoder_of, load_checkpoint
 from .evaluate import load_split
 
 # %% auto #0
-__all__ = ['SAYINGS', 'WORDS', 'DESCRIPTIONS', 'place', 'place_prompts', 'zero_shot', 'read_query', 'Hit', 'rank', 'SearchConfig',
-           'search']
+__all__ = ['SAYINGS', 'ADJECTIVES', 'DESCRIPTIONS', 'place', 'place_prompts', 'zero_shot', 'read_query', 'Hit', 'rank',
+           'SearchConfig', 'search']
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #29362f4f
 @torch.no_grad()
@@ -36,18 +36,29 @@ def place(
     return model.eval().project(x.to(model.logit_scale.device), encoder.kind)
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #a9a529ee
-SAYINGS = {
-    'anger': ('Get out of here!', 'How dare you!', "I'm so sick of this!", 'Shut up!', 'This is all your fault!', 'I hate you!', 'What is wrong with you?'),
-    'disgust': ('Ew, gross!', "That's disgusting.", 'Yuck!', 'That smells awful.', 'That makes me sick.', 'What a filthy place.', 'Oh, that is so nasty.'),
-    'fear': ("I'm scared.", 'Help!', "Don't leave me alone!", "I'm so nervous.", 'What if something happens?', "I'm terrified.", 'Oh no, somebody is out there!'),
-    'joy': ("I'm so happy!", 'That is wonderful!', 'I love it!', 'Congratulations!', 'This is great!', 'Thank you so much!', 'We won!'),
-    'neutral': ('It is on the table.', 'I will be there at nine.', 'The office is on the second floor.', 'You can sit here.', 'I usually take the bus.', 'Okay.', 'He works in the city.'),
-    'sadness': ("I'm so sorry.", 'I miss him so much.', 'I feel awful.', "I'm so lonely.", "It's hopeless.", 'I lost everything.', 'It makes me want to cry.'),
-    'surprise': ('What?', 'Oh my God!', 'No way!', "I can't believe it!", 'Really?', 'Wow, since when?', "I didn't expect that!")}
+SAYINGS = dict(
+    anger=('Get out of here!', 'How dare you!', "I'm so sick of this!", 'Shut up!', 'This is all your fault!',
+           'I hate you!', 'What is wrong with you?'),
+    disgust=('Ew, gross!', "That's disgusting.", 'Yuck!', 'That smells awful.', 'That makes me sick.',
+             'What a filthy place.', 'Oh, that is so nasty.'),
+    fear=("I'm scared.", 'Help!', "Don't leave me alone!", "I'm so nervous.", 'What if something happens?',
+          "I'm terrified.", 'Oh no, somebody is out there!'),
+    joy=("I'm so happy!", 'That is wonderful!', 'I love it!', 'Congratulations!', 'This is great!',
+         'Thank you so much!', 'We won!'),
+    neutral=('It is on the table.', 'I will be there at nine.', 'The office is on the second floor.',
+             'You can sit here.', 'I usually take the bus.', 'Okay.', 'He works in the city.'),
+    sadness=("I'm so sorry.", 'I miss him so much.', 'I feel awful.', "I'm so lonely.", "It's hopeless.",
+             'I lost everything.', 'It makes me want to cry.'),
+    surprise=('What?', 'Oh my God!', 'No way!', "I can't believe it!", 'Really?', 'Wow, since when?',
+              "I didn't expect that!"))
 
-WORDS = dict(anger=('angry', 'furious', 'annoyed'), disgust=('disgusted', 'revolted', 'repelled'), fear=('afraid', 'scared', 'terrified'), joy=('happy', 'joyful', 'delighted'),
-             neutral=('neutral', 'calm', 'indifferent'), sadness=('sad', 'miserable', 'heartbroken'), surprise=('surprised', 'astonished', 'amazed'))
-DESCRIPTIONS = {emotion: tuple(f'{who} {word}.' for who in ('I am', 'This person sounds', 'The speaker is') for word in words) for emotion, words in WORDS.items()}
+# %% ../../nbs/7_evaluation/8_search.ipynb #ffc20bd1
+ADJECTIVES = dict(anger=('angry', 'furious', 'annoyed'), disgust=('disgusted', 'revolted', 'repelled'),
+                  fear=('afraid', 'scared', 'terrified'), joy=('happy', 'joyful', 'delighted'),
+                  neutral=('neutral', 'calm', 'indifferent'), sadness=('sad', 'miserable', 'heartbroken'),
+                  surprise=('surprised', 'astonished', 'amazed'))
+DESCRIPTIONS = {emotion: tuple(f'{who} {word}.' for who in ('I am', 'This person sounds', 'The speaker is') for word in words)
+                for emotion, words in ADJECTIVES.items()}
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #97038149
 def place_prompts(
@@ -56,7 +67,8 @@ def place_prompts(
     prompts: dict,      # {class: sentences}
 ) -> torch.Tensor:      # (C, shared_dim), unit length, in the order of the dict
     "Where each class lies, by its prompts; `TamersError` for a class without any."
-    if empty := [c for c, said in prompts.items() if not said]: raise TamersError(f'zero-shot: no prompt for {", ".join(empty)}; write at least one a class')
+    if empty := [c for c, said in prompts.items() if not said]:
+        raise TamersError(f"zero-shot: no prompt for {', '.join(empty)}; write at least one a class")
     means = [place(model, encoder, list(said)).mean(0) for said in prompts.values()]
     return F.normalize(torch.stack(means), dim=-1)
 
@@ -80,7 +92,8 @@ def read_query(
     if os.path.isfile(query):
         encoder = encoders('audio')
         return 'audio', encoder, load_audio(query, encoder.max_seconds + 0.1)
-    if query.lower().endswith(ENDINGS): raise TamersError(f'query {query}: no such file; name a clip that exists, or a sentence without the ending of a clip')
+    if query.lower().endswith(ENDINGS):
+        raise TamersError(f'query {query}: no such file; name a clip that exists, or a sentence without the ending of a clip')
     return 'text', encoders('text'), query
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #6c5e1612
@@ -91,6 +104,7 @@ class Hit:
     utterance: Utterance
     rows: int             # how many rows of the split have the same clip, or the same transcript
 
+# %% ../../nbs/7_evaluation/8_search.ipynb #eea89157
 def rank(
     similarity: torch.Tensor,     # of each utterance (N,)
     utterances: list[Utterance],
@@ -98,18 +112,19 @@ def rank(
     top: int,
 ) -> list[Hit]:
     "The nearest utterances, each clip or transcript once."
-    content = [os.path.realpath(u.audio) if by == 'audio' else u.text for u in utterances]
     hits = {}
     for i in similarity.argsort(descending=True, stable=True).tolist():
-        if content[i] in hits: hits[content[i]].rows += 1
-        else: hits[content[i]] = Hit(similarity[i].item(), utterances[i], 1)
+        u = utterances[i]
+        hit = hits.setdefault(os.path.realpath(u.audio) if by == 'audio' else u.text, Hit(similarity[i].item(), u, 0))
+        hit.rows += 1
     return list(hits.values())[:top]
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #c4fbef71
 @dataclass(kw_only=True)
 class SearchConfig(DataOptions):
     "Find clips by a sentence, or sentences by a clip, with the shared space of a checkpoint."
-    checkpoint: Optional[str] = opt(None, 'a .pt file or a run folder; none: the newest run in checkpoints/, else the one that ships')
+    checkpoint: Optional[str] = opt(None, 'a .pt file or a run folder; none: the newest run in checkpoints/, '
+                                          'else the one that ships')
     split: Literal[SPLITS] = opt('test', 'which split to search')
     top: int = opt(10, 'how many to show', ge=1)
     json: bool = opt(False, 'print one JSON object a line instead of a table')
@@ -132,7 +147,9 @@ def search(
     ckpt = load_checkpoint(path)
     check_both(ckpt)
     kind, encoder, item = read_query(query, lambda kind: encoder_of(ckpt, kind, getattr(cfg, f'{kind}_encoder')))
-    split = load_split(ckpt, cfg, path, say)
-    model, other = ckpt.build(), 'text' if kind == 'audio' else 'audio'
-    z = torch.cat([model.project(x[other == 'text'].cpu(), other) for x in split.features.batches(torch.arange(len(split.labels)).split(1024))])
-    return rank((z @ place(model, encoder, [item]).T)[:, 0], split.utterances, other, cfg.top)
+    split, model = load_split(ckpt, cfg, path, say), ckpt.build()
+    asked = place(model, encoder, [item])[0]
+    other, i = ('text', 1) if kind == 'audio' else ('audio', 0)
+    batches = split.features.batches(torch.arange(len(split.labels)).split(1024))
+    near = torch.cat([model.project(batch[i].cpu(), other) @ asked for batch in batches])
+    return rank(near, split.utterances, other, cfg.top)
