@@ -24,15 +24,12 @@ from .evaluate import summarise_seeds
 from .report import check_extra, write_report
 
 # %% auto #0
-__all__ = ['FOREIGN', 'default_out', 'results_folder', 'facts_of', 'write_predictions', 'write_results', 'write_figures',
-           'show_interval', 'confidence_lines', 'retrieval_lines', 'summary_text', 'notebook_options', 'analyze_run',
-           'seed_table', 'write_seeds', 'analyze_seeds', 'analyze']
+__all__ = ['FOREIGN', 'default_out', 'results_folder', 'facts_of', 'write_results', 'write_figures', 'show_interval',
+           'confidence_lines', 'retrieval_lines', 'summary_text', 'notebook_options', 'analyze_run', 'seed_table',
+           'write_seeds', 'analyze_seeds', 'analyze']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #155c5386
-def default_out(
-    given: str | Path | None,  # a checkpoint, a run, or a folder of seeds
-    name: str,
-) -> Path:
+def default_out(given: str | Path | None, name: str) -> Path:
     "The folder `name` beside a checkpoint, or in a folder of seeds; what ships with the package is left alone."
     if seed_runs(given): return Path(given)/name
     path = find_checkpoint(given)
@@ -40,11 +37,7 @@ def default_out(
     return path.parent/name if path.name in ('best.pt', 'last.pt') else path.with_name(f'{path.stem}-{name}')
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #84b495a2
-def results_folder(
-    cfg: AnalyzeConfig,
-    given: str | Path,  # as `default_out` takes it
-    own: str | None,    # the corpus of training
-) -> Path:
+def results_folder(cfg: AnalyzeConfig, given: str | Path, own: str | None) -> Path:
     "`--out`, or a folder named by the split, and by the corpus if this is not the one of training."
     name = cfg.split if cfg.root in (None, own) else f'{cfg.split}-{Path(cfg.root).stem}'
     return Path(cfg.out or default_out(given, name))
@@ -55,37 +48,19 @@ def facts_of(root: str | None, split: str) -> dict:
     if root: return dict(root=root, split=split)
     return dict(root='the demo corpus (made speech)', split=split, note=DEMO_NOTICE)
 
-# %% ../../nbs/7_evaluation/6_analyze.ipynb #80a8bdcf
-def write_predictions(
-    path: Path,
-    split: Split,
-    e: Evaluation,
-) -> None:
-    "One row an utterance: id, label, prediction, the probability of each class, and the transcript."
-    with atomic_path(path) as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
+# %% ../../nbs/7_evaluation/6_analyze.ipynb #0d9df71c
+def write_results(out: Path, split: Split, e: Evaluation, facts: dict) -> list[Path]:
+    "The metrics and what they are of; and a row for each utterance, with its prediction and all probabilities."
+    with atomic_path(out/'metrics.json') as tmp: tmp.write_text(json.dumps(dict(e.metrics, **facts), indent=1))
+    with atomic_path(out/'predictions.csv') as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
         w = csv.writer(f)
         w.writerow(['id', 'label', 'prediction', *EMOTIONS, 'text'])
         for u, p in zip(split.utterances, e.probs):
             w.writerow([u.id, u.label, EMOTIONS[p.argmax()], *(f'{v:.8f}' for v in p.tolist()), u.text])
-
-# %% ../../nbs/7_evaluation/6_analyze.ipynb #0d9df71c
-def write_results(
-    out: Path,
-    split: Split,
-    e: Evaluation,
-    facts: dict,     # what was evaluated on what
-) -> list[Path]:
-    "The metrics and the predictions of an evaluation."
-    with atomic_path(out/'metrics.json') as tmp: tmp.write_text(json.dumps(dict(e.metrics, **facts), indent=1))
-    write_predictions(out/'predictions.csv', split, e)
     return [out/'metrics.json', out/'predictions.csv']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #6ea9d61b
-def write_figures(
-    folder: Path,
-    e: Evaluation,
-    title: str,      # what was evaluated
-) -> list[Path]:
+def write_figures(folder: Path, e: Evaluation, title: str) -> list[Path]:
     "Confusions, calibration and groups; with both modalities the similarity matrix and the map of the space, too."
     drawings = dict(confusion=lambda: plot_confusion(e.metrics['confusion']['counts']),
                     calibration=lambda: plot_calibration(e.labels, e.probs))
@@ -179,12 +154,8 @@ def write_seeds(out: Path, s: dict) -> list[Path]:
     return [out/'seeds.json', out/'seeds.csv']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #dd819bb0
-def analyze_seeds(
-    cfg: AnalyzeConfig,  # whose checkpoint is a folder of seeds
-    say=print,
-    seeds: list[int] | None = None,  # which; None: all in the folder
-) -> dict:
-    "Evaluate a folder of seeds and write the joint table, and the results of each."
+def analyze_seeds(cfg: AnalyzeConfig, say=print, seeds: list[int] | None = None) -> dict:
+    "Evaluate a folder of seeds, or some of them, and write the joint table, and the results of each."
     runs = find_runs(cfg.checkpoint, seeds)
     best = next(iter(runs.values()))
     if cfg.report: raise TamersError(f'--report: shows one checkpoint; name one seed, such as {best}')

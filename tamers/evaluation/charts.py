@@ -8,23 +8,17 @@ from pathlib import Path
 import matplotlib, matplotlib.pyplot as plt, numpy as np, seaborn as sns
 from matplotlib.patheffects import withStroke
 from ..core import atomic_path, TamersError
-from ..measure.scores import to_numpy
-from ..measure.intervals import permutation_p, wilson_interval
-from ..measure.groups import group_by
+from ..measure.intervals import wilson_interval
 from ..measure.calibration import coverage_at, expected_calibration_error, reliability, risk_coverage
 from .maps import new_axes, PALETTE
 
 # %% auto #0
-__all__ = ['plot_per_class', 'plot_by_group', 'plot_groups', 'plot_reliability', 'plot_coverage', 'plot_calibration',
-           'plot_retrieval', 'save_figure']
+__all__ = ['plot_per_class', 'plot_groups', 'plot_reliability', 'plot_coverage', 'plot_calibration', 'plot_retrieval',
+           'save_figure']
 
 # %% ../../nbs/7_evaluation/2_charts.ipynb #e3cb518b
-def plot_per_class(
-    per_class: dict,         # {name: dict(precision, recall, f1, support)}, of `classification_metrics`
-    intervals: dict | None = None,  # of `class_intervals`; None: not drawn
-    ax=None,
-):                           # the axes
-    "F1 of every class as a bar, with its precision, its recall and its interval."
+def plot_per_class(per_class: dict, intervals: dict | None = None, ax=None):
+    "F1 of every class as a bar, with precision and recall, and with the intervals of `class_intervals` if given."
     f1 = {name: c['f1'] for name, c in per_class.items() if c['support']}
     if not f1: raise TamersError('no class has an utterance in this split')
     ax, halo = new_axes(ax, (5.6, 3.2)), dict(color='0.1', path_effects=[withStroke(linewidth=2.5, foreground='white')])
@@ -45,43 +39,9 @@ def plot_per_class(
     sns.despine(ax=ax)
     return ax
 
-# %% ../../nbs/7_evaluation/2_charts.ipynb #acdd9740
-def plot_by_group(
-    wrong,           # (N,) bool: which utterances are misclassified
-    values,          # (N,) numbers, or names; None: not known
-    name: str,       # what the values are, with their unit, such as 'length of clip (s)'
-    most: int = 6,   # groups at most
-    ax=None,
-):                   # the axes
-    "Error rate in groups of utterances, with 95 % intervals; raises `TamersError` when no group is known."
-    names, index = group_by(values, most)
-    known = index >= 0
-    if not known.any(): raise TamersError(f'{name}: not known of any utterance of this split')
-    names = [str(n).replace('$', r'\$') for n in names]  # the name of a speaker is no formula
-    wrong, index, ax = to_numpy(wrong)[known].astype(bool), index[known], new_axes(ax, (4.8, 2.8))
-    n, k = np.bincount(index), np.bincount(index, weights=wrong)
-    rate, (low, high), p = 100 * k / n, wilson_interval(k, n), permutation_p(wrong, index)
-    ax.axhline(100 * wrong.mean(), color='0.7', ls=':', lw=1)
-    ax.vlines(range(len(n)), 100 * low, 100 * high, color='0.4', lw=1.2)
-    ax.plot(range(len(n)), rate, 'o', color='0.1', ms=6)
-    ax.set_xticks(range(len(n)), [f'{group}\n({m})' for group, m in zip(names, n)], fontsize=8)
-    ax.set(xlabel=f'{name}; utterances in brackets', xlim=(-.5, len(n) - .5),
-           ylabel='errors (%), 95 % interval', ylim=(0, min(102, 115 * high.max())))
-    worst, best = rate.argmax(), rate.argmin()
-    finding = f'Errors: {rate[worst]:.0f} % at {names[worst]}, {rate[best]:.0f} % at {names[best]} (p = {p:.2g})'
-    if p >= .05: finding = f'No clear difference (p = {p:.2g})'
-    if len(n) == 1: finding = f'One group: {rate[0]:.0f} % errors'
-    ax.set_title(finding, fontsize=10)
-    sns.despine(ax=ax)
-    return ax
-
 # %% ../../nbs/7_evaluation/2_charts.ipynb #af5399a6
-def plot_groups(
-    found: dict,       # of `group_scores`
-    metric: str = 'accuracy',
-    ax=None,
-):                     # the axes
-    "A score of every group with its interval, groupings one below the other."
+def plot_groups(found: dict, metric: str = 'accuracy', ax=None):
+    "A score of every group of `group_scores` with its interval, groupings one below the other."
     ax = new_axes(ax, (5.4, .22 * sum(len(v['groups']) + 1 for v in found.values()) + .8))
     y, ticks = 0, {}   # ticks: {place: name of a group}
     for grouping, v in found.items():
@@ -104,12 +64,7 @@ def plot_groups(
     return ax
 
 # %% ../../nbs/7_evaluation/2_charts.ipynb #9d423cfa
-def plot_reliability(
-    labels,           # (N,) class indices
-    probs,            # (N, C) probabilities
-    bins: int = 10,   # of confidence
-    ax=None,
-):                    # the axes
+def plot_reliability(labels, probs, bins: int = 10, ax=None):
     "Accuracy against confidence, with 95 % intervals and the expected calibration error."
     r, ax = reliability(labels, probs, bins), new_axes(ax, (4.2, 3.6))
     n, sure, right = (r[k][r['n'] > 0] for k in ('n', 'confidence', 'accuracy'))
@@ -127,13 +82,8 @@ def plot_reliability(
     return ax
 
 # %% ../../nbs/7_evaluation/2_charts.ipynb #1ec580ce
-def plot_coverage(
-    labels,   # (N,) class indices
-    probs,    # (N, C) probabilities
-    wanted=(.7, .8, .9),  # accuracies whose coverage is marked
-    ax=None,
-):            # the axes
-    "Accuracy against coverage, surest first, with the coverages of wanted accuracies."
+def plot_coverage(labels, probs, wanted=(.7, .8, .9), ax=None):
+    "Accuracy against coverage, surest first, with the coverages of the wanted accuracies marked."
     r, ax = risk_coverage(labels, probs), new_axes(ax, (4.2, 3.2))
     full = 100 * r['accuracy'][-1]
     ax.axhline(full, color='0.6', ls=':', lw=1)
@@ -151,21 +101,14 @@ def plot_coverage(
     return ax
 
 # %% ../../nbs/7_evaluation/2_charts.ipynb #cab64892
-def plot_calibration(
-    labels,   # (N,) class indices
-    probs,    # (N, C) probabilities
-    ax=None,  # a pair of axes
-):            # the pair of axes
+def plot_calibration(labels, probs, ax=None):
     "Whether confidence can be believed, and what it can be used for: reliability and coverage."
     left, right = new_axes(ax, (8.4, 3.6), panels=2)
     return plot_reliability(labels, probs, ax=left), plot_coverage(labels, probs, ax=right)
 
 # %% ../../nbs/7_evaluation/2_charts.ipynb #1f1e9050
-def plot_retrieval(
-    metrics: dict,    # of `retrieval_metrics`
-    ax=None,
-):                    # the axes
-    "Recall at 1, 5 and 10 both ways, beside chance."
+def plot_retrieval(metrics: dict, ax=None):
+    "Recall at 1, 5 and 10 both ways, beside chance, of `retrieval_metrics`."
     ax, ks, x = new_axes(ax, (5.2, 3)), (1, 5, 10), np.arange(3)
     for shift, way, shade in ((-.27, 'audio_to_text', '0.2'), (0, 'text_to_audio', '0.55'), (.27, 'chance', '0.85')):
         share = [100 * metrics[f'recall_at_{k}'][way] for k in ks]
@@ -182,12 +125,8 @@ def plot_retrieval(
     return ax
 
 # %% ../../nbs/7_evaluation/2_charts.ipynb #77731e28
-def save_figure(
-    path: Path,
-    draw,             # makes the figure; gives its axes, or a tuple of them
-    note: str = '',   # in the corner
-) -> Path:
-    "Draw and save a figure, also where there is no display."
+def save_figure(path: Path, draw, note: str = '') -> Path:
+    "Save the figure that `draw` makes, with a note in its corner, also where there is no display."
     matplotlib.use('Agg')
     fig = np.ravel(draw())[0].figure
     fig.text(0.995, 0.005, note, ha='right', va='bottom', fontsize=6, color='0.4', parse_math=False)

@@ -25,7 +25,7 @@ from .analyze import default_out, facts_of
 
 # %% auto #0
 __all__ = ['shared_rows', 'mean_score', 'row_counts', 'differences', 'table_line', 'difference_table', 'CompareConfig',
-           'pick_units', 'common_root', 'default_folder', 'heading', 'without_nan', 'write_comparison', 'compare']
+           'pick_units', 'common_root', 'default_folder', 'heading', 'write_comparison', 'compare']
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #9e146f25
 def shared_rows(a: Split, b: Split) -> tuple[list[int], list[int]]:
@@ -42,21 +42,14 @@ def shared_rows(a: Split, b: Split) -> tuple[list[int], list[int]]:
     return tuple(map(list, zip(*pairs)))
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #09c169cc
-def mean_score(
-    counts,           # (..., S, C, C) confusion matrices of S runs
-    score: str,
-    c: int | None = None,  # of this class; None: of all
-):                    # (...)
-    "A score, averaged over runs."
+def mean_score(counts, score: str, c: int | None = None):
+    "A score, of class `c` or of all, averaged over runs: (..., S, C, C) confusion matrices give (...)."
     if c is None: return scores_from_confusion(counts)[score].mean(-1)
     return class_scores(counts)[score][..., c].mean(-1)
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #cd4e8d88
-def row_counts(
-    right_a,   # (N,) share of the runs of A that get a row right
-    right_b,   # (N,) of B
-) -> dict:
-    "How many rows both get right, one alone, or neither."
+def row_counts(right_a, right_b) -> dict:
+    "How many rows both get right, one alone, or neither, from the share (N,) of the runs that get each right."
     return dict(both=float(right_a @ right_b), only_a=float(right_a @ (1 - right_b)),
                 only_b=float((1 - right_a) @ right_b), neither=float((1 - right_a) @ (1 - right_b)))
 
@@ -80,7 +73,7 @@ def differences(
                  for c, name in enumerate(EMOTIONS)}
     rows = row_counts((a == labels).mean(0), (b == labels).mean(0))
     alone, p = (round(rows['only_a']), round(rows['only_b'])), None
-    if len(a) == len(b) == 1: p = binomtest(alone[0], sum(alone)).pvalue if sum(alone) else 1.
+    if len(a) == len(b) == 1: p = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.
     return dict(n=len(labels), units={unit: len(set(groups)) for unit, groups in of.items()},
                 scores={k: line(k) for k in SCORES}, per_class=per_class, rows=rows, mcnemar_p=p)
 
@@ -143,34 +136,22 @@ def default_folder(a: str, b: str, split: str) -> Path:
 # %% ../../nbs/7_evaluation/7_compare.ipynb #3f035f4d
 def heading(d: dict) -> str:
     "What is compared on what."
-    lines = []
-    for name, key in zip('AB', 'ab'):
-        seeds = f" ({len(d['runs'][key])} seeds)" if len(d['runs'][key]) > 1 else ''
-        lines.append(f'{name}: {d[key]}{seeds}')
+    seeds = [f' ({len(runs)} seeds)' if len(runs) > 1 else '' for runs in d['runs'].values()]
     left = '; '.join(f'{n} left out that {k} alone can use' for k, n in zip('AB', d['left_out'].values()) if n)
-    return '\n'.join(lines) + f"\n{d['split']} of {d['root']}, {d['n']} utterances" + (f' ({left})' if left else '')
-
-def without_nan(x):
-    "The same, with None for what is not a number: JSON has none."
-    if isinstance(x, dict): return {k: without_nan(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple)): return [without_nan(v) for v in x]
-    return None if x != x else x
+    note = f' ({left})' if left else ''
+    return f"A: {d['a']}{seeds[0]}\nB: {d['b']}{seeds[1]}\n{d['split']} of {d['root']}, {d['n']} utterances{note}"
 
 def write_comparison(out: Path, d: dict, figures: bool) -> list[Path]:
     "compare.json and compare.png."
-    with atomic_path(out/'compare.json') as tmp: tmp.write_text(json.dumps(without_nan(d), indent=1))
+    d = json.loads(json.dumps(d), parse_constant=lambda _: None)   # JSON has no NaN
+    with atomic_path(out/'compare.json') as tmp: tmp.write_text(json.dumps(d, indent=1))
     if not figures: return [out/'compare.json']
     note = f"{d['split']} of {d['root']}, n = {d['n']}"
     return [out/'compare.json', save_figure(out/'compare.png', lambda: plot_differences(d), note)]
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #f2766237
-def compare(
-    a: str,  # a .pt file, a run folder, or a folder of seeds
-    b: str,
-    config: CompareConfig | None = None,
-    say=print,
-) -> dict:   # of `differences`, and what was compared
-    "Compare two models and write compare.json; the Python side of `tamers-compare`."
+def compare(a: str, b: str, config: CompareConfig | None = None, say=print) -> dict:
+    "Compare two .pt files, runs or folders of seeds and write compare.json; the Python side of `tamers-compare`."
     cfg = config or CompareConfig()
     runs = [find_runs(p) for p in (a, b)]
     firsts = [next(iter(r.values())) for r in runs]

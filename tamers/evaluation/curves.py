@@ -35,12 +35,8 @@ def find_history(
     return rows
 
 # %% ../../nbs/7_evaluation/3_curves.ipynb #32a510db
-def changes(
-    rows: list[dict],  # evaluations in order
-    key: str,          # lr or weight_decay
-    sign: int,         # 1: where it grew, -1: where it fell
-) -> list[int]:        # steps
-    "The steps of the evaluations that changed a setting."
+def changes(rows: list[dict], key: str, sign: int) -> list[int]:
+    "The steps of the evaluations that changed a setting: where it grew (sign 1), or fell (-1)."
     return [a['step'] for a, b in zip(rows, rows[1:]) if key in a and key in b and sign * (b[key] - a[key]) > 0]
 
 # %% ../../nbs/7_evaluation/3_curves.ipynb #6d8c972a
@@ -69,12 +65,8 @@ def mark_changes(ax, rows: list[dict]) -> None:
                     transform=ax.get_xaxis_transform())
 
 # %% ../../nbs/7_evaluation/3_curves.ipynb #17c9f804
-def plot_history(
-    rows: list[dict],      # the objects of metrics.jsonl
-    best='weighted_f1',    # the dev score, or 'loss', that chose best.pt
-    ax=None,               # a pair of axes
-):                         # the pair of axes
-    "Losses and dev scores over the steps of a run; raises `TamersError` when nothing was evaluated."
+def plot_history(rows: list[dict], best='weighted_f1', ax=None):
+    "Losses and dev scores over the steps of a run; `best`: the score that chose best.pt, or 'loss'."
     dev = dev_rows(rows)
     if not dev or best not in dev[0]:
         raise TamersError(f'no evaluation on dev with {best!r} among {len(rows)} rows of metrics: '
@@ -95,16 +87,12 @@ def plot_history(
     return left, right
 
 # %% ../../nbs/7_evaluation/3_curves.ipynb #1728d8ef
-def plot_logit_scale(
-    rows: list[dict],  # the objects of metrics.jsonl
-    ax=None,
-):                     # the axes
+def plot_logit_scale(rows: list[dict], ax=None):
     "The learnt scale of the contrastive loss over the steps of a run."
     scales = {r['step']: r['logit_scale'] for r in rows if 'logit_scale' in r}
     if not scales: raise TamersError('the log of this run does not hold the logit scale')
-    ax, known = new_axes(ax, (4.8, 2.6)), list(scales.values())
-    first, last = known[0], known[-1]
-    ax.plot(scales.keys(), known, 'o-', color='0.1', ms=3, lw=1.2)
+    first, last, ax = scales[min(scales)], scales[max(scales)], new_axes(ax, (4.8, 2.6))
+    ax.plot(scales.keys(), scales.values(), 'o-', color='0.1', ms=3, lw=1.2)
     verb = f'grew from {first:.1f} to' if last > first else f'fell from {first:.1f} to'
     if abs(last - first) < .005 * first: verb = 'stayed at'
     ax.set(xlabel='optimizer step', ylabel='logit scale (no unit)')
@@ -114,11 +102,8 @@ def plot_logit_scale(
     return ax
 
 # %% ../../nbs/7_evaluation/3_curves.ipynb #b6f9cfca
-def plot_seeds(
-    s: dict,  # of `summarise_seeds`
-    ax=None,
-):            # the axes
-    "The four scores: every seed, the mean and its interval."
+def plot_seeds(s: dict, ax=None):
+    "The four scores of `summarise_seeds`: every seed, the mean and its interval."
     ax = new_axes(ax, (5.2, 2.2))
     for y, k in enumerate(SCORES):
         ax.hlines(y, *(100 * x for x in s['intervals'][k]), color='0.1', lw=1.2)
@@ -132,13 +117,8 @@ def plot_seeds(
     return ax
 
 # %% ../../nbs/7_evaluation/3_curves.ipynb #dc22802a
-def plot_sweep(
-    scores: dict,     # {name: (n,) scores in percent, one a seed}
-    base: str,        # the name that the others are compared with
-    metric: str = 'score',
-    ax=None,
-):                    # the axes
-    "What each change does to a score: paired differences from the base, seed by seed, with 95 % intervals."
+def plot_sweep(scores: dict, base: str, metric: str = 'score', ax=None):
+    "Paired differences from the base, seed by seed, of `scores`: {name: (n,) scores in percent, one a seed}."
     names = [name for name in scores if name != base]
     ax, clear = new_axes(ax, (6.4, .42 * len(names) + 1.3)), []
     for y, name in enumerate(names):
@@ -159,11 +139,8 @@ def plot_sweep(
     return ax
 
 # %% ../../nbs/7_evaluation/3_curves.ipynb #22d870ef
-def plot_differences(
-    d: dict,  # of `differences`
-    ax=None,
-):            # the axes
-    "B minus A for the four scores and the F1 of every class, with 95 % intervals by every unit."
+def plot_differences(d: dict, ax=None):
+    "B minus A (`differences`): the four scores and the F1 of every class, with 95 % intervals by every unit."
     lines = {SCORES[k]: s for k, s in d['scores'].items()}
     lines |= {f"F1 of {name} ({c['n']})": c['f1'] for name, c in d['per_class'].items() if c['n']}
     ax, places = new_axes(ax, (5.6, .26 * len(lines) + 1)), np.arange(len(lines))

@@ -5,6 +5,7 @@
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #4bb2fdd9
 from __future__ import annotations
 from pathlib import Path
+from statistics import mean, stdev
 import torch
 from ..core import cache_dir, TamersError
 from ..config import AnalyzeConfig
@@ -17,7 +18,7 @@ from ..store.features import Split
 from ..store.splits import read_splits, Reader
 from ..model.losses import identities, objective_of
 from ..model.checkpoint import check_encoders, Checkpoint, encoder_of, is_finished, load_checkpoint
-from ..measure.scores import SCORES, scores_from_confusion
+from ..measure.scores import scores_from_confusion
 from ..measure.space import retrieval_metrics
 from ..measure.intervals import limits, resample_runs, run_confusions, score_intervals
 from ..measure.groups import group_scores, group_values, units, units_that_matter
@@ -46,13 +47,8 @@ def inherit(cfg: AnalyzeConfig, ckpt: Checkpoint, path: Path) -> dict:
         store_root=Path(cfg.store_path or then.get('store_path') or cache_dir()/'store'))
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #0be31bc2
-def load_split(
-    ckpt: Checkpoint,
-    cfg: AnalyzeConfig,
-    path: Path,         # of the checkpoint, for messages
-    say=print,
-) -> Split:
-    "The split to evaluate, through the encoders of the checkpoint."
+def load_split(ckpt: Checkpoint, cfg: AnalyzeConfig, path: Path, say=print) -> Split:
+    "The split to evaluate, through the encoders of the checkpoint at `path`."
     acc = make_accelerator(cfg.device, ckpt.config['amp'])
     encoders = {k: encoder_of(ckpt, k, getattr(cfg, f'{k}_encoder'), str(acc.device)) for k in ckpt.encoders}
     check_encoders(ckpt, {k: e.spec for k, e in encoders.items()}, path)
@@ -78,10 +74,7 @@ def trust(e: Evaluation, temperature: float) -> dict:
                 selective=dict(aurc=risk_coverage(e.labels, p)['aurc'], coverage_at=reached))
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #2835bf75
-def measure(
-    ckpt: Checkpoint,
-    split: Split,
-) -> Evaluation:
+def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
     "Evaluate the head on a split, with intervals, calibrated probabilities and retrieval."
     both, x = len(ckpt.encoders) == 2, split.features
     device = (x.text if x.audio is None else x.audio).device
@@ -129,11 +122,7 @@ def evaluate_checkpoint(path: Path, cfg: AnalyzeConfig, say=print) -> tuple[Chec
     split = load_split(ckpt, cfg, path, say)
     return ckpt, split, measure(ckpt, split)
 
-def evaluate_runs(
-    runs: dict[str, Path],  # {name: checkpoint}, of `find_runs`
-    cfg: AnalyzeConfig,     # the split, and how it is read
-    say=print,
-) -> dict:                  # {name: (split, evaluation)}
+def evaluate_runs(runs: dict[str, Path], cfg: AnalyzeConfig, say=print) -> dict:  # {name: (split, evaluation)}
     "Evaluate every run; `TamersError` if they do not answer the same utterances."
     found, first = {}, None
     for name, best in runs.items():
@@ -157,9 +146,9 @@ def summarise_seeds(
     for unit, groups in of.items():
         drawn = scores_from_confusion(resample_runs(labels, runs, groups, n))
         by[unit] = {k: limits(v.mean(1)) for k, v in drawn.items()} | dict(units=len(set(groups)))
-    each = scores_from_confusion(run_confusions(labels, runs))   # {score: (S,)}
-    return dict(seeds=list(predictions),
-        scores={seed: {k: float(each[k][i]) for k in SCORES} for i, seed in enumerate(predictions)}, n=len(labels),
-        mean={k: float(each[k].mean()) for k in SCORES},
-        spread={k: float(each[k].std(ddof=1)) if len(runs) > 1 else None for k in SCORES},
+    each = {k: v.tolist() for k, v in scores_from_confusion(run_confusions(labels, runs)).items()}
+    return dict(seeds=list(predictions), n=len(labels),
+        scores={seed: dict(zip(each, s)) for seed, s in zip(predictions, zip(*each.values()))},
+        mean={k: mean(v) for k, v in each.items()},
+        spread={k: stdev(v) if len(runs) > 1 else None for k, v in each.items()},
         intervals=by[next(iter(of))], interval_of=next(iter(of)), intervals_by=by)

@@ -32,10 +32,7 @@ def new_axes(
     return plt.subplots(1, panels, figsize=size, layout='constrained')[1] if ax is None else ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #bc60cd53
-def most_confused(
-    counts,   # (C, C) counts, truth in the rows
-    classes,  # C names
-) -> str:     # such as 'Most confused: fear → surprise (31 %)'
+def most_confused(counts, classes) -> str:  # such as 'Most confused: fear → surprise (31 %)'
     "The largest share of a class that is taken for another, in words."
     wrong = np.array(counts, dtype=float) / np.maximum(np.sum(counts, 1, keepdims=True), 1)
     np.fill_diagonal(wrong, 0)
@@ -44,13 +41,8 @@ def most_confused(
     return f'Most confused: {classes[true]} → {classes[predicted]} ({100 * wrong.max():.0f} %)'
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #10d9e48b
-def plot_confusion(
-    counts,            # (C, C) counts, truth in the rows
-    classes=EMOTIONS,  # C names
-    normalise=True,    # colour by the share of the row; False: by the count
-    ax=None,
-):                     # the axes
-    "Confusion matrix with the share and the count in every cell that is not empty."
+def plot_confusion(counts, classes=EMOTIONS, normalise=True, ax=None):
+    "Confusion matrix of `counts` (C, C), coloured by the share of the row or by the count; returns the axes."
     counts, ax = np.asarray(counts), new_axes(ax, (5.6, 4.4))
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     text = np.vectorize(lambda s, n: f'{s:.0f} %\n{n}' if n else '', otypes=[object])(share, counts)
@@ -77,24 +69,13 @@ def pick_rows(
     return np.concatenate([kept[c] for c in sorted(kept)])
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #c9eb582b
-def spread(
-    places,      # (C,) increasing
-    gap: float,  # least distance between neighbours
-) -> np.ndarray: # (C,)
+def spread(places, gap: float) -> np.ndarray:  # (C,)
     "Move later places up until none is closer than `gap` to the one before it."
     steps = gap * np.arange(len(places))
     return np.maximum.accumulate(np.asarray(places) - steps) + steps
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #d88b5e23
-def plot_similarity(
-    z_a,               # (N, D) audio embeddings of length 1
-    z_t,               # (N, D) text embeddings of length 1
-    labels,            # (N,) class indices
-    classes=EMOTIONS,  # names of the classes
-    most: int = 400,   # rows drawn at most
-    seed: int = 0,     # which rows, when there are more
-    ax=None,
-):                     # the axes
+def plot_similarity(z_a, z_t, labels, classes=EMOTIONS, most: int = 400, seed: int = 0, ax=None):
     "Audio x text similarity, rows and columns sorted by class."
     z_a, z_t = (z.cpu().numpy() for z in check_pairs(z_a, z_t))
     rows, ax = pick_rows(labels, most, seed), new_axes(ax, (5.6, 4.8))
@@ -119,12 +100,7 @@ def plot_similarity(
     return ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #8705899a
-def class_similarity(
-    z_a,             # (N, D) audio embeddings of length 1
-    z_t,             # (N, D) text embeddings of length 1
-    labels,          # (N,) class indices
-    n_classes: int,
-) -> np.ndarray:     # (C, C) audio classes in the rows; NaN where there is no pair
+def class_similarity(z_a, z_t, labels, n_classes: int) -> np.ndarray:
     "Mean similarity of the audio of one class with the text of another, own pairs left out."
     z_a, z_t = (z.cpu().numpy() for z in check_pairs(z_a, z_t))
     member = np.eye(n_classes)[to_numpy(labels)]
@@ -133,31 +109,22 @@ def class_similarity(
     return np.where(pairs > 0, total / np.maximum(pairs, 1), np.nan)
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #1f125a6c
-def plot_class_similarity(
-    z_a,               # (N, D) audio embeddings of length 1
-    z_t,               # (N, D) text embeddings of length 1
-    labels,            # (N,) class indices
-    classes=EMOTIONS,  # names of the classes
-    ax=None,
-):                     # the axes
+def plot_class_similarity(z_a, z_t, labels, classes=EMOTIONS, ax=None):
     "Mean audio-text similarity between classes."
     similarity, ax = class_similarity(z_a, z_t, labels, len(classes)), new_axes(ax, (5.6, 4.4))
     limit = np.nanmax(np.abs(similarity), initial=1e-6)
     sns.heatmap(similarity, annot=similarity.round(2) + 0., fmt='.2f', cmap='vlag', vmin=-limit, vmax=limit,
                 linewidths=.5, ax=ax, annot_kws=dict(size=7), cbar_kws=dict(label='mean cosine similarity'),
                 xticklabels=classes, yticklabels=classes)
-    asked = np.flatnonzero(~np.isnan(np.diag(similarity)))
-    right = sum(np.nanargmax(similarity[c]) == c for c in asked)
-    ax.set(xlabel='text', ylabel='audio', title=f'{right} of {len(asked)} classes: audio nearest to text of its class')
+    right = [np.nanargmax(similarity[c]) == c for c in np.flatnonzero(~np.isnan(np.diag(similarity)))]
+    title = f'{sum(right)} of {len(right)} classes: audio nearest to text of its class'
+    ax.set(xlabel='text', ylabel='audio', title=title)
     ax.tick_params(axis='x', rotation=45)
     ax.tick_params(axis='y', rotation=0)
     return ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #f702a792
-def embed_2d(
-    z,              # (N, D) points, array or tensor
-    seed: int = 0,
-) -> tuple[np.ndarray, str]:  # (N, 2) places in the plane, and the method: 'UMAP' or 'PCA'
+def embed_2d(z, seed: int = 0) -> tuple[np.ndarray, str]:  # (N, 2) places in the plane, and the method: 'UMAP' or 'PCA'
     "Lay points out in the plane: UMAP (McInnes et al., 2018), or PCA where there are too few."
     z = np.asarray(z, dtype=np.float32)
     if z.shape[1] <= 2 or len(np.unique(z, axis=0)) <= 5:
@@ -180,13 +147,7 @@ class SpaceMap:
     text: np.ndarray   # (n, 2)
     method: str        # UMAP or PCA
 
-def map_space(
-    z_a,               # (N, D) audio embeddings of length 1
-    z_t,               # (N, D) text embeddings of length 1
-    labels,            # (N,) class indices
-    most: int = 1000,  # utterances shown at most
-    seed: int = 0,     # of the map, and of which utterances, when there are more
-) -> SpaceMap:
+def map_space(z_a, z_t, labels, most: int = 1000, seed: int = 0) -> SpaceMap:
     "Lay out audio and text of the same utterances in one map."
     (z_a, z_t), rows = check_pairs(z_a, z_t, least=2), pick_rows(labels, most, seed)
     xy, method = embed_2d(np.concatenate([z_a[rows].cpu().numpy(), z_t[rows].cpu().numpy()]), seed)
@@ -210,15 +171,12 @@ def plot_modalities(ax, m: SpaceMap) -> None:
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #bdcb9277
 def plot_space(
-    z_a,               # (N, D) audio embeddings of length 1
-    z_t,               # (N, D) text embeddings of length 1
-    labels,            # (N,) class indices
-    classes=EMOTIONS,  # names of the classes
+    z_a, z_t, labels, classes=EMOTIONS,
     places: SpaceMap | None = None,  # of `map_space`; None: made here
-    seed: int = 0,     # of the map that is made here
-    ax=None,           # a pair of axes
-):                     # the pair of axes
-    "One map of audio and text embeddings, coloured by emotion and by modality."
+    seed: int = 0,                   # of the map that is made here
+    ax=None,                         # a pair of axes
+):
+    "One map of audio and text embeddings, coloured by emotion and by modality; returns the pair of axes."
     m, (left, right) = places or map_space(z_a, z_t, labels, seed=seed), new_axes(ax, (9, 4.6), panels=2)
     plot_emotions(left, m, to_numpy(labels)[m.rows], classes)
     plot_modalities(right, m)

@@ -20,17 +20,13 @@ from ..model.checkpoint import check_both, encoder_of, load_checkpoint
 from .evaluate import load_split
 
 # %% auto #0
-__all__ = ['SAYINGS', 'ADJECTIVES', 'DESCRIPTIONS', 'place', 'place_prompts', 'zero_shot', 'read_query', 'Hit', 'rank',
+__all__ = ['SAYINGS', 'ADJECTIVES', 'WHO', 'DESCRIPTIONS', 'place', 'place_prompts', 'zero_shot', 'read_query', 'Hit', 'rank',
            'SearchConfig', 'search']
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #29362f4f
 @torch.no_grad()
-def place(
-    model: FusionModel,
-    encoder: Encoder,
-    items: list,        # sentences, or clips as arrays at 16 kHz
-) -> torch.Tensor:      # (B, shared_dim), unit length
-    "Where sentences or clips lie in the shared space."
+def place(model: FusionModel, encoder: Encoder, items: list) -> torch.Tensor:  # (B, shared_dim), unit length
+    "Where sentences, or clips as arrays at 16 kHz, lie in the shared space."
     if encoder.context: items = [(text,) for text in items]  # a turn without a history
     x = encoder.encode(encoder.prepare(items))
     return model.eval().project(x.to(model.logit_scale.device), encoder.kind)
@@ -57,15 +53,12 @@ ADJECTIVES = dict(anger=('angry', 'furious', 'annoyed'), disgust=('disgusted', '
                   fear=('afraid', 'scared', 'terrified'), joy=('happy', 'joyful', 'delighted'),
                   neutral=('neutral', 'calm', 'indifferent'), sadness=('sad', 'miserable', 'heartbroken'),
                   surprise=('surprised', 'astonished', 'amazed'))
-DESCRIPTIONS = {emotion: tuple(f'{who} {word}.' for who in ('I am', 'This person sounds', 'The speaker is') for word in words)
+WHO = ('I am', 'This person sounds', 'The speaker is')
+DESCRIPTIONS = {emotion: tuple(f'{who} {word}.' for who in WHO for word in words)
                 for emotion, words in ADJECTIVES.items()}
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #97038149
-def place_prompts(
-    model: FusionModel,
-    encoder: Encoder,   # of text
-    prompts: dict,      # {class: sentences}
-) -> torch.Tensor:      # (C, shared_dim), unit length, in the order of the dict
+def place_prompts(model: FusionModel, encoder: Encoder, prompts: dict) -> torch.Tensor:
     "Where each class lies, by its prompts; `TamersError` for a class without any."
     if empty := [c for c, said in prompts.items() if not said]:
         raise TamersError(f"zero-shot: no prompt for {', '.join(empty)}; write at least one a class")
@@ -83,17 +76,15 @@ def zero_shot(
     return (model.logit_scale.exp() * z @ place_prompts(model, encoder, prompts).T).softmax(-1).detach()
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #65496225
-def read_query(
-    query: str,       # a sentence, or the path of a clip
-    encoders,         # called with `audio` or `text`
-) -> tuple:           # the kind of the query, its encoder, and what this takes
-    "What is asked for; `TamersError` for an empty query, or a clip that is not there or cannot be read."
+def read_query(query: str, encoders) -> tuple:  # the kind of the query, its encoder, and what this takes
+    "The kind of a query (a sentence, or the path of a clip), its encoder, and what this takes; `TamersError` if none."
     if not query.strip(): raise TamersError('query: is empty; give a sentence in quotes, or the path of a clip')
     if os.path.isfile(query):
         encoder = encoders('audio')
         return 'audio', encoder, load_audio(query, encoder.max_seconds + 0.1)
     if query.lower().endswith(ENDINGS):
-        raise TamersError(f'query {query}: no such file; name a clip that exists, or a sentence without the ending of a clip')
+        raise TamersError(f'query {query}: no such file; name a clip that exists, '
+                          'or a sentence without the ending of a clip')
     return 'text', encoders('text'), query
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #6c5e1612
@@ -105,12 +96,7 @@ class Hit:
     rows: int             # how many rows of the split have the same clip, or the same transcript
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #eea89157
-def rank(
-    similarity: torch.Tensor,     # of each utterance (N,)
-    utterances: list[Utterance],
-    by: str,                      # what was compared: audio or text
-    top: int,
-) -> list[Hit]:
+def rank(similarity: torch.Tensor, utterances: list[Utterance], by: str, top: int) -> list[Hit]:
     "The nearest utterances, each clip or transcript once."
     hits = {}
     for i in similarity.argsort(descending=True, stable=True).tolist():
@@ -136,11 +122,7 @@ class SearchConfig(DataOptions):
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #12b6d5d9
 @torch.no_grad()
-def search(
-    query: str,                          # a sentence, or the path of a clip
-    config: SearchConfig | None = None,
-    say=print,
-) -> list[Hit]:                          # the nearest first
+def search(query: str, config: SearchConfig | None = None, say=print) -> list[Hit]:  # the nearest first
     "The utterances of a split whose clip is nearest to a sentence, or whose transcript is nearest to a clip."
     cfg = config or SearchConfig()
     path = find_checkpoint(cfg.checkpoint)
