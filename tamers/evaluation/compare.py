@@ -24,7 +24,7 @@ from .evaluate import corpus_of, evaluate_runs, find_runs
 from .analyze import default_out, facts_of
 
 # %% auto #0
-__all__ = ['shared_rows', 'mean_score', 'row_counts', 'differences', 'table_line', 'difference_table', 'CompareConfig',
+__all__ = ['shared_rows', 'mean_score', 'row_counts', 'differences', 'difference_line', 'difference_table', 'CompareConfig',
            'pick_units', 'common_root', 'default_folder', 'heading', 'write_comparison', 'compare']
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #9e146f25
@@ -78,7 +78,7 @@ def differences(
                 scores={k: line(k) for k in SCORES}, per_class=per_class, rows=rows, mcnemar_p=p)
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #d23e67e7
-def table_line(name: str, s: dict) -> str:
+def difference_line(name: str, s: dict) -> str:
     "A score of A and of B, the difference in points, and its intervals."
     gaps = ['[{:+.1f}, {:+.1f}]'.format(*(100 * x for x in i)) for i in s['intervals'].values()]
     return f"{name:16} {s['a']:7.2%} {s['b']:7.2%} {100 * s['difference']:+7.2f}" + ''.join(f'{g:>20}' for g in gaps)
@@ -87,8 +87,8 @@ def difference_table(d: dict) -> str:
     "The comparison as text; differences in points."
     units = ''.join(f"{f'by {unit} ({n})':>20}" for unit, n in d['units'].items())
     lines = [f"{'':16} {'A':>7} {'B':>7} {'B - A':>7}{units}"]
-    lines += [table_line(SCORES[k], s) for k, s in d['scores'].items()] + ['']
-    lines += [table_line(f"{name} ({c['n']})", c['f1']) for name, c in d['per_class'].items() if c['n']]
+    lines += [difference_line(SCORES[k], s) for k, s in d['scores'].items()] + ['']
+    lines += [difference_line(f"{name} ({c['n']})", c['f1']) for name, c in d['per_class'].items() if c['n']]
     lines += ['(classes: F1, rows in brackets)', '']
     names = ('both', 'A alone', 'B alone', 'neither')
     lines += ['right: ' + ', '.join(f'{who} {n:.0f}' for who, n in zip(names, d['rows'].values()))]

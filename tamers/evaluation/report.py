@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..core import atomic_path, did_you_mean, TamersError
 
 # %% auto #0
-__all__ = ['NEEDS', 'COSTLY', 'LEFT_OUT', 'DIED', 'STYLE', 'PAGE', 'check_extra', 'analysis_notebooks', 'parameters_of',
+__all__ = ['NEEDS', 'COSTLY', 'LEFT_OUT', 'DIED', 'SHEET', 'PAGE', 'check_extra', 'analysis_notebooks', 'parameters_of',
            'insert_parameters', 'flags_of', 'prepare', 'execute', 'note_html', 'print_html', 'output_html', 'markdown',
            'prose_html', 'page_html', 'contents_html', 'choose', 'write_report']
 
@@ -145,7 +145,7 @@ def page_html(nb, page: str, names: list[str], contents: list) -> str:
     return f"<section>{''.join(parts)}</section>"
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #e426b9dd
-STYLE = '''
+SHEET = '''
 body {margin: 0 auto; max-width: 58rem; padding: 1rem; color: #222; background: #fff;
       font: 16px/1.55 system-ui, sans-serif; overflow-wrap: break-word}
 h1, h2, h3, a {line-height: 1.25; color: #1d4f7c}
@@ -227,7 +227,7 @@ def write_report(
         execute(nb)
         sections.append(page_html(nb, name, list(books), contents))
     foot = f" Left out, because it takes minutes: {', '.join(left_out)} (in Python: write_report with slow=True)."
-    text = PAGE.format(title=escape(title), style=STYLE, summary=f'<pre>{escape(summary)}</pre>' if summary else '',
+    text = PAGE.format(title=escape(title), style=SHEET, summary=f'<pre>{escape(summary)}</pre>' if summary else '',
                        contents=contents_html(contents), sections=''.join(sections), version=tamers.__version__,
                        left_out=foot if left_out else '')
     with atomic_path(Path(out)/'report.html') as tmp: tmp.write_text(text, encoding='utf-8')

@@ -13,7 +13,6 @@ from tamers.evaluation import analyze, compare, evaluate as evaluation
 from tamers.training import run as training, seeds
 from tamers.measure.calibration import (apply_temperature, calibration_scores, coverage_at, fit_temperature,
                                         risk_coverage)
-from tamers.training.run import calibrate
 from tamers.model.checkpoint import load_checkpoint, save_checkpoint
 from tamers.runs import seed_runs
 from tamers.config import AnalyzeConfig, TrainConfig
@@ -299,7 +298,7 @@ def test_a_temperature_changes_probabilities_and_no_prediction(corpus, two_seeds
     ckpt = replace(load_checkpoint(path), temperature=1.)
     split = evaluation.load_split(ckpt, cfg, path, say=lambda _: None)
     raw = evaluate(ckpt.build(), split.features, split.labels, batch_size=14)
-    warm = calibrate(ckpt, raw)
+    warm = replace(ckpt, temperature=fit_temperature(raw.labels, raw.probs))
     save_checkpoint(warm, tmp_path/'warm.pt')
     warm = load_checkpoint(tmp_path/'warm.pt')
     plain, e = (evaluation.measure(c, split) for c in (ckpt, warm))
