@@ -9,36 +9,51 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, Optional
 import numpy as np
+from scipy.stats import binomtest
 from ..core import atomic_path, EMOTIONS, SPLITS, TamersError
 from ..config import AnalyzeConfig, check_ranges, DataOptions, opt
-from ..runs import seed_runs
 from ..data.corpus import some
-from ..data.demo import DEMO_NOTICE
 from ..store.features import Split
 from ..model.checkpoint import load_checkpoint
 from ..measure.scores import SCORES, class_scores, scores_from_confusion
-from ..measure.intervals import limits, mcnemar_p, resample_runs, run_confusions
+from ..measure.intervals import limits, resample_runs, run_confusions
 from ..measure.groups import units, units_that_matter
 from .charts import save_figure
 from .curves import plot_differences
 from .evaluate import corpus_of, evaluate_runs, find_runs
-from .analyze import default_out
+from .analyze import default_out, facts_of
 
 # %% auto #0
-__all__ = ['shared_rows', 'differences', 'difference_table', 'CompareConfig', 'pick_units', 'common_root', 'place_of', 'compare',
-           'heading', 'write_comparison']
+__all__ = ['shared_rows', 'mean_score', 'row_counts', 'differences', 'difference_line', 'difference_table', 'CompareConfig',
+           'pick_units', 'common_root', 'default_folder', 'heading', 'write_comparison', 'compare']
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #9e146f25
 def shared_rows(a: Split, b: Split) -> tuple[list[int], list[int]]:
     "The rows of `a` and of `b` that hold the same utterances; `TamersError` if there is none, or their labels differ."
     place = {u.id: i for i, u in enumerate(b.utterances)}
     pairs = [(i, place[u.id]) for i, u in enumerate(a.utterances) if u.id in place]
-    if not pairs: raise TamersError(f'A and B share no utterance: A answered {some((u.id for u in a.utterances), 3)}, B {some(place, 3)}; evaluate both on one corpus with --root')
-    differ = [a.utterances[i].id for i, j in pairs if (a.utterances[i].label, a.utterances[i].text) != (b.utterances[j].label, b.utterances[j].text)]
-    if differ: raise TamersError(f'{len(differ)} utterances have another label or transcript for A than for B ({some(differ, 3)}); evaluate both on one corpus with --root')
+    if not pairs:
+        raise TamersError(f'A and B share no utterance: A answered {some((u.id for u in a.utterances), 3)}, '
+                          f'B {some(place, 3)}; evaluate both on one corpus with --root')
+    met = [(a.utterances[i], b.utterances[j]) for i, j in pairs]
+    if differ := [u.id for u, v in met if (u.label, u.text) != (v.label, v.text)]:
+        raise TamersError(f'{len(differ)} utterances have another label or transcript for A than for B '
+                          f'({some(differ, 3)}); evaluate both on one corpus with --root')
     return tuple(map(list, zip(*pairs)))
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #09c169cc
+def mean_score(counts, score: str, c: int | None = None):
+    "A score, of class `c` or of all, averaged over runs: (..., S, C, C) confusion matrices give (...)."
+    if c is None: return scores_from_confusion(counts)[score].mean(-1)
+    return class_scores(counts)[score][..., c].mean(-1)
+
+# %% ../../nbs/7_evaluation/7_compare.ipynb #cd4e8d88
+def row_counts(right_a, right_b) -> dict:
+    "How many rows both get right, one alone, or neither, from the share (N,) of the runs that get each right."
+    return dict(both=float(right_a @ right_b), only_a=float(right_a @ (1 - right_b)),
+                only_b=float((1 - right_a) @ right_b), neither=float((1 - right_a) @ (1 - right_b)))
+
+# %% ../../nbs/7_evaluation/7_compare.ipynb #26a1d754
 def differences(
     labels,        # (N,) class indices
     a,             # (S, N) predictions of the runs of A
@@ -47,38 +62,49 @@ def differences(
     n: int = 2000, # resamples
 ) -> dict:         # n, units, scores, per_class, rows, mcnemar_p
     "B minus A: every score with its paired bootstrap intervals, every class, and who alone is right where."
-    points = [run_confusions(labels, p) for p in (a, b)]
-    drawn = {unit: [resample_runs(labels, p, rows, n) for p in (a, b)] for unit, rows in of.items()}
-    mean = lambda f, counts, k: f(counts)[k].mean(-1 if f is scores_from_confusion else -2)   # over the runs
-    def line(f, k, at=...):
-        value = [float(mean(f, c, k)[at]) for c in points]
-        gaps = {unit: mean(f, cb, k) - mean(f, ca, k) for unit, (ca, cb) in drawn.items()}
-        return dict(a=value[0], b=value[1], difference=value[1] - value[0], intervals={unit: limits(g if at is ... else g[:, at]) for unit, g in gaps.items()})
-    right_a, right_b = ((np.asarray(p) == np.asarray(labels)).mean(0) for p in (a, b))
-    rows = dict(both=right_a @ right_b, only_a=right_a @ (1 - right_b), only_b=(1 - right_a) @ right_b, neither=(1 - right_a) @ (1 - right_b))
-    return dict(n=len(labels), units={unit: len(set(rows)) for unit, rows in of.items()}, scores={k: line(scores_from_confusion, k) for k in SCORES},
-        per_class={name: dict(n=int((np.asarray(labels) == c).sum()), **{k: line(class_scores, k, c) for k in ('f1', 'recall')}) for c, name in enumerate(EMOTIONS)},
-        rows={k: float(v) for k, v in rows.items()}, mcnemar_p=mcnemar_p(round(rows['only_a']), round(rows['only_b'])) if len(a) == len(b) == 1 else None)
+    labels, a, b = map(np.asarray, (labels, a, b))
+    whole = [run_confusions(labels, p) for p in (a, b)]
+    drawn = {unit: [resample_runs(labels, p, groups, n) for p in (a, b)] for unit, groups in of.items()}
+    def line(score, c=None):
+        at = [float(mean_score(counts, score, c)) for counts in whole]
+        gaps = {unit: mean_score(B, score, c) - mean_score(A, score, c) for unit, (A, B) in drawn.items()}
+        return dict(a=at[0], b=at[1], difference=at[1] - at[0], intervals={unit: limits(g) for unit, g in gaps.items()})
+    per_class = {name: dict(n=int((labels == c).sum()), f1=line('f1', c), recall=line('recall', c))
+                 for c, name in enumerate(EMOTIONS)}
+    rows = row_counts((a == labels).mean(0), (b == labels).mean(0))
+    alone, p = (round(rows['only_a']), round(rows['only_b'])), None
+    if len(a) == len(b) == 1: p = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.
+    return dict(n=len(labels), units={unit: len(set(groups)) for unit, groups in of.items()},
+                scores={k: line(k) for k in SCORES}, per_class=per_class, rows=rows, mcnemar_p=p)
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #d23e67e7
+def difference_line(name: str, s: dict) -> str:
+    "A score of A and of B, the difference in points, and its intervals."
+    gaps = ['[{:+.1f}, {:+.1f}]'.format(*(100 * x for x in i)) for i in s['intervals'].values()]
+    return f"{name:16} {s['a']:7.2%} {s['b']:7.2%} {100 * s['difference']:+7.2f}" + ''.join(f'{g:>20}' for g in gaps)
+
 def difference_table(d: dict) -> str:
     "The comparison as text; differences in points."
-    show = lambda i: f'[{100 * i[0]:+.1f}, {100 * i[1]:+.1f}]'
-    row = lambda name, s: f"{name:16} {s['a']:7.2%} {s['b']:7.2%} {100 * s['difference']:+7.2f}" + ''.join(f'{show(i):>20}' for i in s['intervals'].values())
-    lines = [f"{'':16} {'A':>7} {'B':>7} {'B - A':>7}" + ''.join(f'{f"by {unit} ({n})":>20}' for unit, n in d['units'].items())]
-    lines += [row(SCORES[k], s) for k, s in d['scores'].items()]
-    lines += [''] + [row(f"{name} ({c['n']})", c['f1']) for name, c in d['per_class'].items() if c['n']] + ['(classes: F1, rows in brackets)', '']
-    lines += [f"right: both {d['rows']['both']:.0f}, A alone {d['rows']['only_a']:.0f}, B alone {d['rows']['only_b']:.0f}, neither {d['rows']['neither']:.0f}"]
-    lines += [f"McNemar's exact test, rows taken as independent: p = {d['mcnemar_p']:.2g}" if d['mcnemar_p'] is not None else 'means over runs; McNemar\'s test is one of two runs']
-    sure = [SCORES[k] for k, s in d['scores'].items() if all(i[0] > 0 or i[1] < 0 for i in s['intervals'].values())]
-    return '\n'.join(lines + [f"a clear difference, by every unit: {', '.join(sure)}" if sure else 'no score differs clearly by every unit'])
+    units = ''.join(f"{f'by {unit} ({n})':>20}" for unit, n in d['units'].items())
+    lines = [f"{'':16} {'A':>7} {'B':>7} {'B - A':>7}{units}"]
+    lines += [difference_line(SCORES[k], s) for k, s in d['scores'].items()] + ['']
+    lines += [difference_line(f"{name} ({c['n']})", c['f1']) for name, c in d['per_class'].items() if c['n']]
+    lines += ['(classes: F1, rows in brackets)', '']
+    names = ('both', 'A alone', 'B alone', 'neither')
+    lines += ['right: ' + ', '.join(f'{who} {n:.0f}' for who, n in zip(names, d['rows'].values()))]
+    if d['mcnemar_p'] is None: lines += ["means over runs; McNemar's test is one of two runs"]
+    else: lines += [f"McNemar's exact test, rows taken as independent: p = {d['mcnemar_p']:.2g}"]
+    clear = [SCORES[k] for k, s in d['scores'].items() if all(a > 0 or b < 0 for a, b in s['intervals'].values())]
+    found = f"a clear difference, by every unit: {', '.join(clear)}"
+    return '\n'.join([*lines, found if clear else 'no score differs clearly by every unit'])
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #0ba7add2
 @dataclass(kw_only=True)
 class CompareConfig(DataOptions):
     "Compare two checkpoints, or two folders of seeds, on the same utterances; differences are B minus A."
     split: Literal[SPLITS] = opt('test', 'which split both answer')
-    resample: Optional[str] = opt(None, 'what is drawn as a whole: dialogue, speaker, clip or utterance, or several with commas; none: all that recur')
+    resample: Optional[str] = opt(None, 'what is drawn as a whole: dialogue, speaker, clip or utterance, '
+                                        'or several with commas; none: all that recur')
     resamples: int = opt(2000, 'how many', ge=100)
     out: Optional[str] = opt(None, 'folder for compare.json; none: <split>-against-<B>/ beside A')
     encode_batch_size: int = opt(16, 'utterances the encoders see at once', ge=1)
@@ -95,50 +121,55 @@ def pick_units(utterances: list, resample: str | None) -> dict:
 def common_root(roots: list, given: str | None) -> str | None:
     "The corpus that both answer; `TamersError` if they were trained on two and none is named."
     places = {r and str(Path(r).expanduser().resolve()) for r in roots}
-    if given is None and len(places) > 1: raise TamersError(f"A was trained on {roots[0] or 'the demo corpus'}, B on {roots[1] or 'the demo corpus'}; name the corpus that both are to answer with --root")
+    if given is None and len(places) > 1:
+        a, b = (r or 'the demo corpus' for r in roots)
+        raise TamersError(f'A was trained on {a}, B on {b}; name the corpus that both are to answer with --root')
     return given or roots[0]
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #86d4230c
-def place_of(a: str, b: str, split: str) -> Path:
+def default_folder(a: str, b: str, split: str) -> Path:
     "The folder of the results: beside A, named by the split and by B."
-    named = lambda p: Path(p).resolve().parent.name if Path(p).name in ('best.pt', 'last.pt') else Path(p).resolve().stem
-    if seed_runs(a): return Path(a)/f'{split}-against-{named(b)}'
-    return default_out(next(iter(find_runs(a).values())), f'{split}-against-{named(b)}')
-
-# %% ../../nbs/7_evaluation/7_compare.ipynb #f2766237
-def compare(
-    a: str,  # a .pt file, a run folder, or a folder of seeds
-    b: str,
-    config: CompareConfig | None = None,
-    say=print,
-) -> dict:   # of `differences`, and what was compared
-    "Compare two models and write compare.json; the Python side of `tamers-compare`."
-    cfg = config or CompareConfig()
-    both = {f.name for f in fields(AnalyzeConfig)} & {f.name for f in fields(CompareConfig)} - {'out', 'root'}
-    runs = [find_runs(p) for p in (a, b)]
-    root = common_root([corpus_of(load_checkpoint(p), p) for p in (next(iter(r.values())) for r in runs)], cfg.root)
-    found = [evaluate_runs(r, AnalyzeConfig(root=root, **{k: getattr(cfg, k) for k in both}), say)[0] for r in runs]
-    splits = [next(iter(f.values()))[0] for f in found]
-    rows = shared_rows(*splits)
-    guesses = [np.stack([e.probs.argmax(-1).numpy()[r] for _, e in f.values()]) for f, r in zip(found, rows)]
-    shared = [max((splits[0].utterances[i], splits[1].utterances[j]), key=lambda u: u.audio is not None) for i, j in zip(*rows)]   # a text model knows of no clips
-    d = differences(splits[0].labels[rows[0]].numpy(), *guesses, pick_units(shared, cfg.resample), cfg.resamples)
-    left = [len(s.utterances) - len(shared) for s in splits]
-    d.update(a=str(a), b=str(b), runs=dict(a=list(found[0]), b=list(found[1])), root=root or 'the demo corpus (made speech)', split=cfg.split,
-        left_out=dict(only_a=left[0], only_b=left[1]), **({} if root else dict(note=DEMO_NOTICE)))
-    files = write_comparison(Path(cfg.out or place_of(a, b, cfg.split)), d, cfg.figures)
-    say('\n'.join([heading(d), '', difference_table(d), *(['', DEMO_NOTICE] if not root else []), '', *(f'written: {p}' for p in files)]))
-    return d
+    b = Path(b).resolve()
+    name = b.parent.name if b.name in ('best.pt', 'last.pt') else b.stem
+    return default_out(a, f'{split}-against-{name}')
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #3f035f4d
 def heading(d: dict) -> str:
     "What is compared on what."
-    seeds = lambda k: f" ({len(d['runs'][k])} seeds)" if len(d['runs'][k]) > 1 else ''
+    seeds = [f' ({len(runs)} seeds)' if len(runs) > 1 else '' for runs in d['runs'].values()]
     left = '; '.join(f'{n} left out that {k} alone can use' for k, n in zip('AB', d['left_out'].values()) if n)
-    return f"A: {d['a']}{seeds('a')}\nB: {d['b']}{seeds('b')}\n{d['split']} of {d['root']}, {d['n']} utterances" + (f' ({left})' if left else '')
+    note = f' ({left})' if left else ''
+    return f"A: {d['a']}{seeds[0]}\nB: {d['b']}{seeds[1]}\n{d['split']} of {d['root']}, {d['n']} utterances{note}"
 
 def write_comparison(out: Path, d: dict, figures: bool) -> list[Path]:
     "compare.json and compare.png."
-    unknown = lambda x: {k: unknown(v) for k, v in x.items()} if isinstance(x, dict) else [unknown(v) for v in x] if isinstance(x, (list, tuple)) else None if x != x else x
-    with atomic_path(out/'compare.json') as tmp: tmp.write_text(json.dumps(unknown(d), indent=1))   # JSON has no NaN
-    return [out/'compare.json', *([save_figure(out/'compare.png', lambda: plot_differences(d), f"{d['split']} of {d['root']}, n = {d['n']}")] if figures else [])]
+    d = json.loads(json.dumps(d), parse_constant=lambda _: None)   # JSON has no NaN
+    with atomic_path(out/'compare.json') as tmp: tmp.write_text(json.dumps(d, indent=1))
+    if not figures: return [out/'compare.json']
+    note = f"{d['split']} of {d['root']}, n = {d['n']}"
+    return [out/'compare.json', save_figure(out/'compare.png', lambda: plot_differences(d), note)]
+
+# %% ../../nbs/7_evaluation/7_compare.ipynb #f2766237
+def compare(a: str, b: str, config: CompareConfig | None = None, say=print) -> dict:
+    "Compare two .pt files, runs or folders of seeds and write compare.json; the Python side of `tamers-compare`."
+    cfg = config or CompareConfig()
+    runs = [find_runs(p) for p in (a, b)]
+    firsts = [next(iter(r.values())) for r in runs]
+    root = common_root([corpus_of(load_checkpoint(p), p) for p in firsts], cfg.root)
+    shared = {f.name for f in fields(AnalyzeConfig)} & {f.name for f in fields(CompareConfig)} - {'out', 'root'}
+    options = AnalyzeConfig(root=root, **{k: getattr(cfg, k) for k in shared})
+    found = [evaluate_runs(r, options, say) for r in runs]
+    splits = [next(iter(f.values()))[0] for f in found]
+    rows = shared_rows(*splits)
+    met = [[s.utterances[i] for i in r] for s, r in zip(splits, rows)]
+    utterances = [v if u.audio is None else u for u, v in zip(*met)]   # a text model knows of no clips
+    guesses = [np.stack([e.probs.argmax(-1).numpy()[r] for _, e in f.values()]) for f, r in zip(found, rows)]
+    d = differences(splits[0].labels[rows[0]].numpy(), *guesses, pick_units(utterances, cfg.resample), cfg.resamples)
+    left = [len(s.utterances) - d['n'] for s in splits]
+    d.update(a=str(a), b=str(b), runs=dict(a=list(found[0]), b=list(found[1])), **facts_of(root, cfg.split),
+             left_out=dict(only_a=left[0], only_b=left[1]))
+    files = write_comparison(Path(cfg.out or default_folder(a, b, cfg.split)), d, cfg.figures)
+    lines = [heading(d), '', difference_table(d), '']
+    if 'note' in d: lines += [d['note'], '']
+    say('\n'.join([*lines, *(f'written: {p}' for p in files)]))
+    return d

@@ -13,8 +13,9 @@ from ..measure.scores import to_numpy
 from ..measure.space import check_pairs, modality_gap, neighbour_agreement
 
 # %% auto #0
-__all__ = ['PALETTE', 'MARKERS', 'new_axes', 'most_confused', 'plot_confusion', 'pick_rows', 'spread', 'plot_similarity',
-           'class_similarity', 'plot_class_similarity', 'embed_2d', 'SpaceMap', 'map_space', 'plot_space']
+__all__ = ['PALETTE', 'MARKERS', 'EDGE', 'new_axes', 'most_confused', 'plot_confusion', 'pick_rows', 'spread', 'plot_similarity',
+           'class_similarity', 'plot_class_similarity', 'embed_2d', 'SpaceMap', 'map_space', 'plot_emotions',
+           'plot_modalities', 'plot_space']
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #6c540c5d
 PALETTE = dict(anger='#db0520', disgust='#2d9c49', fear='#561152', joy='#ffde63',
@@ -31,10 +32,7 @@ def new_axes(
     return plt.subplots(1, panels, figsize=size, layout='constrained')[1] if ax is None else ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #bc60cd53
-def most_confused(
-    counts,   # (C, C) counts, truth in the rows
-    classes,  # C names
-) -> str:     # such as 'Most confused: fear → surprise (31 %)'
+def most_confused(counts, classes) -> str:  # such as 'Most confused: fear → surprise (31 %)'
     "The largest share of a class that is taken for another, in words."
     wrong = np.array(counts, dtype=float) / np.maximum(np.sum(counts, 1, keepdims=True), 1)
     np.fill_diagonal(wrong, 0)
@@ -43,19 +41,14 @@ def most_confused(
     return f'Most confused: {classes[true]} → {classes[predicted]} ({100 * wrong.max():.0f} %)'
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #10d9e48b
-def plot_confusion(
-    counts,            # (C, C) counts, truth in the rows
-    classes=EMOTIONS,  # C names
-    normalise=True,    # colour by the share of the row; False: by the count
-    ax=None,
-):                     # the axes
-    "Confusion matrix with the share and the count in every cell that is not empty."
-    counts = np.asarray(counts)
-    share, ax = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1), new_axes(ax, (5.6, 4.4))
-    text = np.array([[f'{s:.0f} %\n{c}' if c else '' for s, c in zip(*pair)] for pair in zip(share, counts)])
+def plot_confusion(counts, classes=EMOTIONS, normalise=True, ax=None):
+    "Confusion matrix of `counts` (C, C), coloured by the share of the row or by the count; returns the axes."
+    counts, ax = np.asarray(counts), new_axes(ax, (5.6, 4.4))
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    text = np.vectorize(lambda s, n: f'{s:.0f} %\n{n}' if n else '', otypes=[object])(share, counts)
     shown, unit = (share, 'share of the true class (%)') if normalise else (counts, 'utterances')
-    sns.heatmap(shown, annot=text, fmt='', cmap='Blues', vmin=0, vmax=100 if normalise else None, linewidths=.5, ax=ax,
-                annot_kws=dict(size=7), cbar_kws=dict(label=unit), xticklabels=classes,
+    sns.heatmap(shown, annot=text, fmt='', cmap='Blues', vmin=0, vmax=100 if normalise else None, linewidths=.5,
+                ax=ax, annot_kws=dict(size=7), cbar_kws=dict(label=unit), xticklabels=classes,
                 yticklabels=[f'{name} ({n})' for name, n in zip(classes, counts.sum(1))])
     ax.set(xlabel='predicted', ylabel='true (utterances)', title=most_confused(counts, classes))
     ax.tick_params(axis='x', rotation=45)
@@ -76,24 +69,13 @@ def pick_rows(
     return np.concatenate([kept[c] for c in sorted(kept)])
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #c9eb582b
-def spread(
-    places,      # (C,) increasing
-    gap: float,  # least distance between neighbours
-) -> np.ndarray: # (C,)
+def spread(places, gap: float) -> np.ndarray:  # (C,)
     "Move later places up until none is closer than `gap` to the one before it."
     steps = gap * np.arange(len(places))
     return np.maximum.accumulate(np.asarray(places) - steps) + steps
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #d88b5e23
-def plot_similarity(
-    z_a,               # (N, D) audio embeddings of length 1
-    z_t,               # (N, D) text embeddings of length 1
-    labels,            # (N,) class indices
-    classes=EMOTIONS,  # names of the classes
-    most: int = 400,   # rows drawn at most
-    seed: int = 0,     # which rows, when there are more
-    ax=None,
-):                     # the axes
+def plot_similarity(z_a, z_t, labels, classes=EMOTIONS, most: int = 400, seed: int = 0, ax=None):
     "Audio x text similarity, rows and columns sorted by class."
     z_a, z_t = (z.cpu().numpy() for z in check_pairs(z_a, z_t))
     rows, ax = pick_rows(labels, most, seed), new_axes(ax, (5.6, 4.8))
@@ -103,21 +85,22 @@ def plot_similarity(
     ax.figure.colorbar(image, ax=ax, label='cosine similarity', shrink=.8)
     present, starts = np.unique(labels, return_index=True)
     centres = spread((starts + np.append(starts[1:], len(labels)) - 1) / 2, len(labels) / 20)
-    for start in starts[1:]: ax.axhline(start - .5, color='0.2', lw=.6); ax.axvline(start - .5, color='0.2', lw=.6)
+    for start in starts[1:]:
+        ax.axhline(start - .5, color='0.2', lw=.6)
+        ax.axvline(start - .5, color='0.2', lw=.6)
     names = [classes[c] for c in present]
-    ax.set_xticks(centres, names, rotation=90); ax.set_yticks(centres, names); ax.tick_params(length=0)
+    ax.set_xticks(centres, names, rotation=90)
+    ax.set_yticks(centres, names)
+    ax.tick_params(length=0)
     same, own = labels[:, None] == labels, np.eye(len(labels), dtype=bool)
-    means = [f'{name} {similarity[m].mean().round(2) + 0:.2f}' for name, m in (('own', own), ('same class', same & ~own), ('other class', ~same)) if m.any()]
-    ax.set(xlabel=f'text ({len(rows)} utterances)', ylabel=f'audio ({len(rows)} utterances)', title='Mean: ' + ', '.join(means))
+    kinds = {'own': own, 'same class': same & ~own, 'other class': ~same}
+    means = [f'{name} {similarity[of].mean().round(2) + 0:.2f}' for name, of in kinds.items() if of.any()]
+    ax.set(xlabel=f'text ({len(rows)} utterances)', ylabel=f'audio ({len(rows)} utterances)',
+           title='Mean: ' + ', '.join(means))
     return ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #8705899a
-def class_similarity(
-    z_a,             # (N, D) audio embeddings of length 1
-    z_t,             # (N, D) text embeddings of length 1
-    labels,          # (N,) class indices
-    n_classes: int,
-) -> np.ndarray:     # (C, C) audio classes in the rows; NaN where there is no pair
+def class_similarity(z_a, z_t, labels, n_classes: int) -> np.ndarray:
     "Mean similarity of the audio of one class with the text of another, own pairs left out."
     z_a, z_t = (z.cpu().numpy() for z in check_pairs(z_a, z_t))
     member = np.eye(n_classes)[to_numpy(labels)]
@@ -126,29 +109,22 @@ def class_similarity(
     return np.where(pairs > 0, total / np.maximum(pairs, 1), np.nan)
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #1f125a6c
-def plot_class_similarity(
-    z_a,               # (N, D) audio embeddings of length 1
-    z_t,               # (N, D) text embeddings of length 1
-    labels,            # (N,) class indices
-    classes=EMOTIONS,  # names of the classes
-    ax=None,
-):                     # the axes
+def plot_class_similarity(z_a, z_t, labels, classes=EMOTIONS, ax=None):
     "Mean audio-text similarity between classes."
     similarity, ax = class_similarity(z_a, z_t, labels, len(classes)), new_axes(ax, (5.6, 4.4))
     limit = np.nanmax(np.abs(similarity), initial=1e-6)
-    sns.heatmap(similarity, annot=similarity.round(2) + 0., fmt='.2f', cmap='vlag', vmin=-limit, vmax=limit, linewidths=.5, ax=ax,
-                annot_kws=dict(size=7), cbar_kws=dict(label='mean cosine similarity'), xticklabels=classes, yticklabels=classes)
-    asked = np.flatnonzero(~np.isnan(np.diag(similarity)))
-    right = sum(np.nanargmax(similarity[c]) == c for c in asked)
-    ax.set(xlabel='text', ylabel='audio', title=f'{right} of {len(asked)} classes: audio nearest to text of its class')
-    ax.tick_params(axis='x', rotation=45); ax.tick_params(axis='y', rotation=0)
+    sns.heatmap(similarity, annot=similarity.round(2) + 0., fmt='.2f', cmap='vlag', vmin=-limit, vmax=limit,
+                linewidths=.5, ax=ax, annot_kws=dict(size=7), cbar_kws=dict(label='mean cosine similarity'),
+                xticklabels=classes, yticklabels=classes)
+    right = [np.nanargmax(similarity[c]) == c for c in np.flatnonzero(~np.isnan(np.diag(similarity)))]
+    title = f'{sum(right)} of {len(right)} classes: audio nearest to text of its class'
+    ax.set(xlabel='text', ylabel='audio', title=title)
+    ax.tick_params(axis='x', rotation=45)
+    ax.tick_params(axis='y', rotation=0)
     return ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #f702a792
-def embed_2d(
-    z,              # (N, D) points, array or tensor
-    seed: int = 0,
-) -> tuple[np.ndarray, str]:  # (N, 2) places in the plane, and the method: 'UMAP' or 'PCA'
+def embed_2d(z, seed: int = 0) -> tuple[np.ndarray, str]:  # (N, 2) places in the plane, and the method: 'UMAP' or 'PCA'
     "Lay points out in the plane: UMAP (McInnes et al., 2018), or PCA where there are too few."
     z = np.asarray(z, dtype=np.float32)
     if z.shape[1] <= 2 or len(np.unique(z, axis=0)) <= 5:
@@ -158,7 +134,8 @@ def embed_2d(
         warnings.filterwarnings('ignore', 'IProgress not found')   # of tqdm, about bars that we do not draw
         from umap import UMAP
     threads = torch.get_num_threads()
-    try: return UMAP(n_neighbors=min(15, len(z) - 1), metric='cosine', init='pca', random_state=seed, n_jobs=1).fit_transform(z), 'UMAP'
+    umap = UMAP(n_neighbors=min(15, len(z) - 1), metric='cosine', init='pca', random_state=seed, n_jobs=1)
+    try: return umap.fit_transform(z), 'UMAP'
     finally: torch.set_num_threads(threads)   # numba sets OpenMP's number for the whole process, torch included
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #b52ffd55
@@ -170,42 +147,45 @@ class SpaceMap:
     text: np.ndarray   # (n, 2)
     method: str        # UMAP or PCA
 
-def map_space(
-    z_a,               # (N, D) audio embeddings of length 1
-    z_t,               # (N, D) text embeddings of length 1
-    labels,            # (N,) class indices
-    most: int = 1000,  # utterances shown at most
-    seed: int = 0,     # of the map, and of which utterances, when there are more
-) -> SpaceMap:
+def map_space(z_a, z_t, labels, most: int = 1000, seed: int = 0) -> SpaceMap:
     "Lay out audio and text of the same utterances in one map."
     (z_a, z_t), rows = check_pairs(z_a, z_t, least=2), pick_rows(labels, most, seed)
     xy, method = embed_2d(np.concatenate([z_a[rows].cpu().numpy(), z_t[rows].cpu().numpy()]), seed)
     return SpaceMap(rows, *np.split(xy, 2), method)
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #93504177
+EDGE = dict(edgecolor='0.25', linewidth=.3)
+
+def plot_emotions(ax, m: SpaceMap, labels, classes) -> None:
+    "The points of a map, audio and text alike, coloured by emotion."
+    for c in np.argsort(-np.bincount(labels)):
+        if not (labels == c).any(): continue
+        points, name = np.concatenate([m.audio[labels == c], m.text[labels == c]]), classes[c]
+        ax.scatter(*points.T, color=PALETTE[name], marker=MARKERS[name], label=name, s=20, **EDGE)
+
+def plot_modalities(ax, m: SpaceMap) -> None:
+    "The points of a map, dark for audio and light for text; a line joins the halves of an utterance."
+    ax.add_collection(LineCollection(np.stack([m.audio, m.text], 1), color='0.6', lw=.4, alpha=.6, zorder=0))
+    ax.scatter(*m.audio.T, color='0.2', marker='o', label='audio', s=22, **EDGE)
+    ax.scatter(*m.text.T, color='0.85', marker='s', label='text', s=10, **EDGE)   # smaller: what is under it shows
+
+# %% ../../nbs/7_evaluation/1_maps.ipynb #bdcb9277
 def plot_space(
-    z_a,               # (N, D) audio embeddings of length 1
-    z_t,               # (N, D) text embeddings of length 1
-    labels,            # (N,) class indices
-    classes=EMOTIONS,  # names of the classes
+    z_a, z_t, labels, classes=EMOTIONS,
     places: SpaceMap | None = None,  # of `map_space`; None: made here
-    seed: int = 0,     # of the map that is made here
-    ax=None,           # a pair of axes
-):                     # the pair of axes
-    "One map of audio and text embeddings, coloured by emotion and by modality."
-    m, labels = places or map_space(z_a, z_t, labels, seed=seed), to_numpy(labels)
-    (agree, chance), gap = neighbour_agreement(z_a, z_t, labels), modality_gap(z_a, z_t)
-    (left, right), shown, style = new_axes(ax, (9, 4.6), panels=2), labels[m.rows], dict(edgecolor='0.25', linewidth=.3)
-    for c in np.argsort(-np.bincount(shown)):
-        if not (shown == c).any(): continue
-        points = np.concatenate([m.audio[shown == c], m.text[shown == c]])
-        left.scatter(*points.T, color=PALETTE[classes[c]], marker=MARKERS[classes[c]], label=classes[c], s=20, **style)
-    right.add_collection(LineCollection(np.stack([m.audio, m.text], 1), color='0.6', lw=.4, alpha=.6, zorder=0))
-    right.scatter(*m.audio.T, color='0.2', marker='o', label='audio', s=22, **style)
-    right.scatter(*m.text.T, color='0.85', marker='s', label='text', s=10, **style)   # smaller, so that what is under it shows
-    for panel, title in ((left, f'Nearest text of another utterance:\n{100 * agree:.0f} % same emotion (chance {100 * chance:.0f} %)'),
-                         (right, f'Modality gap {gap:.2f}\n(0: centres coincide, 2: opposite)')):
+    seed: int = 0,                   # of the map that is made here
+    ax=None,                         # a pair of axes
+):
+    "One map of audio and text embeddings, coloured by emotion and by modality; returns the pair of axes."
+    m, (left, right) = places or map_space(z_a, z_t, labels, seed=seed), new_axes(ax, (9, 4.6), panels=2)
+    plot_emotions(left, m, to_numpy(labels)[m.rows], classes)
+    plot_modalities(right, m)
+    agree, chance = neighbour_agreement(z_a, z_t, labels)
+    titles = [f'Nearest text of another utterance:\n{100 * agree:.0f} % same emotion (chance {100 * chance:.0f} %)',
+              f'Modality gap {modality_gap(z_a, z_t):.2f}\n(0: centres coincide, 2: opposite)']
+    for panel, title in zip((left, right), titles):
+        if m.method == 'PCA': title += '\n(too few points or dimensions for UMAP)'
+        panel.set_title(title, fontsize=10)
         panel.set(xlabel=f'{m.method} 1 (no unit)', ylabel=f'{m.method} 2 (no unit)', xticks=[], yticks=[])
-        panel.set_title(title + ('\n(too few points or dimensions for UMAP)' if m.method == 'PCA' else ''), fontsize=10)
         panel.legend(ncols=4, frameon=False, fontsize=8, loc='upper center', bbox_to_anchor=(.5, -.06), markerscale=1.3)
     return left, right

@@ -4,8 +4,9 @@
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #9db436f5
 from __future__ import annotations
-import ast, html, os, re
+import ast, os, re
 from functools import cache
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 import tamers
@@ -13,17 +14,17 @@ from tqdm import tqdm
 from ..core import atomic_path, did_you_mean, TamersError
 
 # %% auto #0
-__all__ = ['NEEDS', 'COSTLY', 'PAGE', 'check_extra', 'analysis_notebooks', 'parameters_of', 'insert_parameters', 'flags_of',
-           'prepare', 'execute', 'output_html', 'markdown', 'prose_html', 'page_html', 'contents_html', 'choose',
-           'write_report']
+__all__ = ['NEEDS', 'COSTLY', 'LEFT_OUT', 'DIED', 'SHEET', 'PAGE', 'check_extra', 'analysis_notebooks', 'parameters_of',
+           'insert_parameters', 'flags_of', 'prepare', 'execute', 'note_html', 'print_html', 'output_html', 'markdown',
+           'prose_html', 'page_html', 'contents_html', 'choose', 'write_report']
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #dafa1bfd
 NEEDS = ('nbformat', 'nbclient', 'ipykernel', 'markdown_it', 'mdit_py_plugins', 'latex2mathml')
 
 def check_extra(needs=NEEDS) -> None:
     "Raise `TamersError` unless everything is installed that a report is made with."
-    missing = [name for name in needs if find_spec(name) is None]
-    if missing: raise TamersError(f"a report is made with {', '.join(missing)}, not installed here: pip install 'tamers[report]'")
+    if missing := ', '.join(name for name in needs if find_spec(name) is None):
+        raise TamersError(f"a report is made with {missing}, not installed here: pip install 'tamers[report]'")
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #1545f630
 def analysis_notebooks() -> list[Path]:
@@ -37,8 +38,9 @@ def analysis_notebooks() -> list[Path]:
 def parameters_of(nb) -> tuple[int, set[str]]:
     "The number of the cell that starts with `# Parameters`, and the names that it sets."
     for i, cell in enumerate(nb.cells):
-        if cell.cell_type == 'code' and cell.source.startswith('# Parameters'):
-            return i, {n.id for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        if cell.cell_type != 'code' or not cell.source.startswith('# Parameters'): continue
+        names = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Name)]
+        return i, {n.id for n in names if isinstance(n.ctx, ast.Store)}
     raise TamersError('no cell of this notebook starts with `# Parameters`')
 
 def insert_parameters(nb, **values) -> None:
@@ -49,21 +51,23 @@ def insert_parameters(nb, **values) -> None:
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #5d0170c4
 COSTLY = {'slow', 'data', 'gpu'}
+LEFT_OUT = '*Left out: this cell takes minutes, or needs other data.*'
 
-def flags_of(cell) -> set[str]: return set(re.findall(r'^#\|\s*(\w+)', cell.source, re.M)) if cell.cell_type == 'code' else set()
+def flags_of(cell) -> set[str]: return set(re.findall(r'^#\|\s*(\w+)', cell.source, re.M))
 
-def prepare(
-    nb,                  # a notebook; changed in place
-    slow: bool = False,  # keep the cells flagged slow, data or gpu
-) -> None:
+def prepare(nb, slow: bool = False) -> None:
     "Drop stored outputs, hidden cells and prose on the demo; put a sentence in the place of costly cells."
-    from nbformat.v4 import new_markdown_cell
-    nb.cells = [c for c in nb.cells if 'hide' not in flags_of(c) and not c.source.startswith('<!-- demo -->')]
-    for i, cell in enumerate(nb.cells):
-        if cell.cell_type == 'code': cell.update(outputs=[], execution_count=None)
-        if not slow and flags_of(cell) & COSTLY: nb.cells[i] = new_markdown_cell('*Left out: this cell takes minutes, or needs other data.*')
+    from nbformat.v4 import new_code_cell, new_markdown_cell
+    kept = [c for c in nb.cells if 'hide' not in flags_of(c) and not c.source.startswith('<!-- demo -->')]
+    for i, cell in enumerate(kept):
+        if cell.cell_type != 'code': continue
+        costly = not slow and flags_of(cell) & COSTLY
+        kept[i] = new_markdown_cell(LEFT_OUT) if costly else new_code_cell(cell.source)
+    nb.cells = kept
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #bfa779d8
+DIED = dict(ename='The process ended here', evalue='it may have run out of memory; the cells below were not run')
+
 def execute(nb) -> None:
     "Run all cells in this interpreter's kernel and this folder; errors become outputs."
     from jupyter_client import AsyncKernelManager
@@ -72,27 +76,35 @@ def execute(nb) -> None:
     from nbclient.exceptions import DeadKernelError
     from nbformat.v4 import new_output
     kernel = AsyncKernelManager(kernel_name='python3', kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    client = NotebookClient(nb, km=kernel, timeout=None, allow_errors=True, extra_arguments=['--InlineBackend.figure_format=retina', '--IPKernelApp.log_level=40'])
-    try: client.execute(cleanup_kc=True, env=dict(os.environ, MPLBACKEND='module://matplotlib_inline.backend_inline'))
+    client = NotebookClient(nb, km=kernel, timeout=None, allow_errors=True,
+                            extra_arguments=['--InlineBackend.figure_format=retina', '--IPKernelApp.log_level=40'])
+    inline = dict(os.environ, MPLBACKEND='module://matplotlib_inline.backend_inline')
+    try: client.execute(cleanup_kc=True, env=inline)
     except DeadKernelError:
         cell = next(c for c in nb.cells if c.cell_type == 'code' and c.source and c.execution_count is None)
-        cell.outputs.append(new_output('error', ename='The process ended here', evalue='it may have run out of memory; the cells below were not run'))
+        cell.outputs.append(new_output('error', **DIED))
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #b1dda73b
+def note_html(text: str) -> str: return f'<p class="note">{text}</p>'
+
+def print_html(text: str) -> str:
+    "What a cell printed, with notes in front."
+    lines = text.strip('\n').splitlines()
+    notes = [line for line in lines if line.startswith('Not shown: ')]
+    rest = escape('\n'.join(line for line in lines if line not in notes))
+    return ''.join(note_html(escape(line)) for line in notes) + (f'<pre>{rest}</pre>' if rest else '')
+
 def output_html(o, alt: str) -> str:
     "An output of a cell as HTML; `alt` describes its figure for those who cannot see it."
     if o.output_type == 'error':
         message = re.sub(r'\x1b\[[\d;]*m', '', o.evalue).strip()
-        return f'<p class="note">This cell failed: <b>{html.escape(o.ename)}</b>: {html.escape(message)}</p>'
-    if o.output_type == 'stream':
-        notes = ''.join(f'<p class="note">{html.escape(line)}</p>' for line in o.text.splitlines() if line.startswith('Not shown: '))
-        rest = '\n'.join(line for line in o.text.splitlines() if not line.startswith('Not shown: ')).strip('\n')
-        return '' if o.name != 'stdout' else notes + (f'<pre>{html.escape(rest)}</pre>' if rest else '')
+        return note_html(f'This cell failed: <b>{escape(o.ename)}</b>: {escape(message)}')
+    if o.output_type == 'stream': return print_html(o.text) if o.name == 'stdout' else ''
     if 'text/html' in o.data: return f'<div class="wide">{o.data["text/html"]}</div>'
-    if 'image/png' in o.data:
-        width = o.metadata.get('image/png', {}).get('width', 640)
-        return f'<div class="wide"><img alt="{html.escape(alt)}" style="width:{width}px;min-width:{min(width, 720)}px" src="data:image/png;base64,{o.data["image/png"].strip()}"></div>'
-    return f"<pre>{html.escape(o.data.get('text/plain', ''))}</pre>"
+    if 'image/png' not in o.data: return f"<pre>{escape(o.data.get('text/plain', ''))}</pre>"
+    width, png = o.metadata.get('image/png', {}).get('width', 640), o.data['image/png'].strip()
+    style = f'width:{width}px;min-width:{min(width, 720)}px'
+    return f'<div class="wide"><img alt="{escape(alt)}" style="{style}" src="data:image/png;base64,{png}"></div>'
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #14b6d93b
 @cache
@@ -107,8 +119,8 @@ def markdown():
 # %% ../../nbs/7_evaluation/5_report.ipynb #cc093c86
 def prose_html(source: str, page: str, names: list[str], contents: list) -> str:
     "Markdown as HTML; headings are added to `contents` as (level, target, text)."
-    source = re.sub(r'\[([^\]]*)\]\((\w+)\.ipynb\)', lambda m: f'[{m[1]}](#{m[2]})' if m[2] in names else f'*{m[1]}*', source)
-    tokens = markdown().parse(source)
+    link = lambda m: f'[{m[1]}](#{m[2]})' if m[2] in names else f'*{m[1]}*'
+    tokens = markdown().parse(re.sub(r'\[([^\]]*)\]\((\w+)\.ipynb\)', link, source))
     for opening, inline, closing in zip(tokens, tokens[1:], tokens[2:]):
         if opening.type != 'heading_open': continue
         level, target = int(opening.tag[1]) + 1, page if opening.tag == 'h1' else f'{page}-{len(contents)}'
@@ -117,55 +129,78 @@ def prose_html(source: str, page: str, names: list[str], contents: list) -> str:
         contents.append((level, target, inline.content))
     return markdown().renderer.render(tokens, markdown().options, {})
 
+# %% ../../nbs/7_evaluation/5_report.ipynb #51f2a4a7
 def page_html(nb, page: str, names: list[str], contents: list) -> str:
     "An executed notebook as a section of the report."
-    parts, code = [], []
-    for cell in [*nb.cells, None]:
-        prose = cell is None or cell.cell_type == 'markdown'
-        if not prose: code.append(html.escape(cell.source))
-        if any(code) and (prose or cell.outputs):
-            parts.append('<details><summary>code</summary><pre>' + '\n\n'.join(code).strip() + '</pre></details>')
-            code.clear()
-        if prose: parts.append(prose_html(cell.source, page, names, contents) if cell else '')
-        else: parts += [output_html(o, contents[-1][2] if contents else page) for o in cell.outputs]
+    parts, silent = [], []   # silent: code that has shown nothing yet
+    for cell in nb.cells:
+        if cell.cell_type == 'code':
+            silent.append(escape(cell.source))
+            if not cell.outputs: continue
+        if silent: parts.append('<details><summary>code</summary><pre>' + '\n\n'.join(silent) + '</pre></details>')
+        silent = []
+        alt = contents[-1][2] if contents else page
+        if cell.cell_type == 'code': parts += [output_html(o, alt) for o in cell.outputs]
+        else: parts.append(prose_html(cell.source, page, names, contents))
     return f"<section>{''.join(parts)}</section>"
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #e426b9dd
+SHEET = '''
+body {margin: 0 auto; max-width: 58rem; padding: 1rem; color: #222; background: #fff;
+      font: 16px/1.55 system-ui, sans-serif; overflow-wrap: break-word}
+h1, h2, h3, a {line-height: 1.25; color: #1d4f7c}
+h2 {margin-top: 3.5rem; border-top: 2px solid; padding-top: .6rem}
+h1, p, ul, li, pre {max-width: 46rem}
+nav ul {list-style: none; padding-left: 1rem; margin: .2rem 0}
+pre {background: #f5f6f8; padding: .6rem .8rem; overflow-x: auto; font-size: 13px; line-height: 1.4}
+section > pre {white-space: pre-wrap}
+header pre {font-size: min(13px, 2.75vw)}
+details {color: #888; font-size: 12px}
+blockquote {margin: 0; color: #555; font-style: italic}
+.note {background: #fff6dd; border-left: 4px solid #d9a400; padding: .4rem .8rem}
+.wide {overflow-x: auto; margin: .8rem 0}
+img {display: block; max-width: 100%; height: auto}
+svg {min-width: 560px}
+audio {max-width: 100%}
+table, th, td {border: 0; border-collapse: collapse; font-size: 14px}
+th, td {border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: right}
+@media (min-width: 72rem) {
+    body {margin-left: 21rem}
+    nav {position: fixed; left: 1.5rem; top: 1.5rem; bottom: 1rem; width: 17rem; overflow-y: auto; font-size: 14px}}
+@media print {details {display: none}}'''
+
+# %% ../../nbs/7_evaluation/5_report.ipynb #afb6cc9a
 PAGE = '''<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
-<title>{title}</title><style>
-body {{margin: 0 auto; max-width: 58rem; padding: 1rem; font: 16px/1.55 system-ui, sans-serif; color: #222; background: #fff; overflow-wrap: break-word}}
-h1, h2, h3 {{line-height: 1.25; color: #1d4f7c}} h2 {{margin-top: 3.5rem; border-top: 2px solid #1d4f7c; padding-top: .6rem}}
-p, ul, li, pre, h1 {{max-width: 46rem}} a {{color: #1d5f99}} blockquote {{margin: 0; color: #555; font-style: italic}} nav ul {{list-style: none; padding-left: 1rem; margin: .2rem 0}}
-pre {{background: #f5f6f8; padding: .6rem .8rem; overflow-x: auto; font-size: 13px; line-height: 1.4}} section > pre {{white-space: pre-wrap}} header pre {{font-size: min(13px, 2.75vw)}}
-details {{color: #888; font-size: 12px}}
-.note {{background: #fff6dd; border-left: 4px solid #d9a400; padding: .4rem .8rem}} .wide {{overflow-x: auto; margin: .8rem 0}}
-.wide img {{display: block; max-width: 100%; height: auto}} svg {{min-width: 560px}} audio {{max-width: 100%}}
-table {{border: 0; border-collapse: collapse; font-size: 14px}} th, td {{border: 0; border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: right}}
-@media (min-width: 72rem) {{body {{margin-left: 21rem}} nav {{position: fixed; left: 1.5rem; top: 1.5rem; bottom: 1rem; width: 17rem; overflow-y: auto; font-size: 14px}}}}
-@media print {{details {{display: none}}}}
-</style></head><body><header><h1>{title}</h1>{summary}</header><nav aria-label="contents">{contents}</nav><main>{sections}</main>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+      content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
+<title>{title}</title><style>{style}</style></head>
+<body><header><h1>{title}</h1>{summary}</header>
+<nav aria-label="contents">{contents}</nav>
+<main>{sections}</main>
 <footer><hr><p><small>Made by TAMERS {version}.{left_out}</small></p></footer></body></html>
 '''
 
+# %% ../../nbs/7_evaluation/5_report.ipynb #bdfc53e0
 def contents_html(contents: list) -> str:
     "The table of contents: pages, and below each its sections."
-    pages = [i for i, (level, *_) in enumerate(contents) if level == 2]
-    link = lambda target, text: f'<a href="#{target}">{markdown().renderInline(text)}</a>'
-    lists = [(contents[i], [c for c in contents[i + 1:j] if c[0] == 3]) for i, j in zip(pages, pages[1:] + [len(contents)])]
-    return '<ul>' + ''.join(f"<li>{link(*top[1:])}<ul>{''.join(f'<li>{link(*c[1:])}</li>' for c in below)}</ul></li>" for top, below in lists) + '</ul>'
+    items, before = [], 1
+    for level, target, text in contents:
+        if level > 3: continue
+        step = '<ul>' if level > before else '</ul>' if level < before else ''
+        items.append(f'{step}<li><a href="#{target}">{markdown().renderInline(text)}</a>')   # HTML needs no </li>
+        before = level
+    return ''.join(items) + '</ul>' * (before - 1)
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #1e64f9f3
-def choose(
-    notebooks: list[Path] | None,  # None: those that come with TAMERS
-    slow: bool,                    # with those that have costly cells
-) -> tuple[dict, list[str]]:       # {name: notebook}, and the names of those left out
+def choose(notebooks: list[Path] | None, slow: bool) -> tuple[dict, list[str]]:
     "Read the notebooks of a report."
     import nbformat
     books = {p.stem: nbformat.read(p, 4) for p in map(Path, notebooks or analysis_notebooks())}
-    left_out = [] if notebooks or slow else [name for name, nb in books.items() if any(flags_of(c) & COSTLY for c in nb.cells)]
-    return {name: nb for name, nb in books.items() if name not in left_out}, left_out
+    if notebooks or slow: return books, []
+    costly = [name for name, nb in books.items() if any(flags_of(c) & COSTLY for c in nb.cells)]
+    return {name: nb for name, nb in books.items() if name not in costly}, costly
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #8e79b6b2
 def write_report(
@@ -175,7 +210,7 @@ def write_report(
     title: str = 'What it learnt',    # heading of the page
     summary: str = '',                # text below it, set as it stands
     notebooks: list[Path] | None = None,  # None: those that come with TAMERS
-    slow: bool = False,               # run costly cells, and notebooks that have some, too
+    slow: bool = False,               # also run costly cells, and notebooks that have some
     quiet: bool = False,              # without a progress bar
     **parameters,                     # root, split, options, ... as in the `# Parameters` cells
 ) -> Path:                            # of report.html
@@ -183,16 +218,17 @@ def write_report(
     check_extra()
     books, left_out = choose(notebooks, slow)
     known = set().union(*(parameters_of(nb)[1] for nb in books.values()))
-    unknown = [k for k in parameters if k not in known]
-    if unknown: raise TamersError(f'{unknown[0]}: no parameter of {", ".join(books)}.{did_you_mean(unknown[0], known)}')
+    if unknown := next((k for k in parameters if k not in known), None):
+        raise TamersError(f'{unknown}: no parameter of {", ".join(books)}.{did_you_mean(unknown, known)}')
     contents, sections = [], []
     for name, nb in tqdm(books.items(), desc='report', unit='page', disable=quiet):
         prepare(nb, slow)
         insert_parameters(nb, checkpoint=None if checkpoint is None else str(checkpoint), **parameters)
         execute(nb)
         sections.append(page_html(nb, name, list(books), contents))
-    text = PAGE.format(title=html.escape(title), summary=f'<pre>{html.escape(summary)}</pre>' if summary else '', contents=contents_html(contents),
-        sections=''.join(sections), version=tamers.__version__,
-        left_out=f" Left out, because it takes minutes: {', '.join(left_out)} (in Python: write_report with slow=True)." if left_out else '')
+    foot = f" Left out, because it takes minutes: {', '.join(left_out)} (in Python: write_report with slow=True)."
+    text = PAGE.format(title=escape(title), style=SHEET, summary=f'<pre>{escape(summary)}</pre>' if summary else '',
+                       contents=contents_html(contents), sections=''.join(sections), version=tamers.__version__,
+                       left_out=foot if left_out else '')
     with atomic_path(Path(out)/'report.html') as tmp: tmp.write_text(text, encoding='utf-8')
     return Path(out)/'report.html'

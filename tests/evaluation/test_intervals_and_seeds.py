@@ -1,4 +1,4 @@
-"Evidence at the edges: calibration against a grid, pairs against row-by-row bootstraps, seeds that are interrupted, and commands that refuse."
+"Evidence at the edges: calibration against a grid, paired bootstraps, interrupted seeds, and commands that refuse."
 import csv, json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,8 @@ from sklearn.metrics import f1_score, log_loss
 from tamers import commands
 from tamers.evaluation import analyze, compare, evaluate as evaluation
 from tamers.training import run as training, seeds
-from tamers.measure.calibration import apply_temperature, calibration_scores, coverage_at, fit_temperature, risk_coverage
+from tamers.measure.calibration import (apply_temperature, calibration_scores, coverage_at, fit_temperature,
+                                        risk_coverage)
 from tamers.model.checkpoint import load_checkpoint, save_checkpoint
 from tamers.runs import seed_runs
 from tamers.config import AnalyzeConfig, TrainConfig
@@ -54,7 +55,8 @@ def test_temperature_survives_what_float32_rounds_away():
 
 def test_brier_is_the_sum_over_classes():
     labels, probs = draw(1)
-    assert calibration_scores(labels, probs)['brier'] == pytest.approx(((probs.numpy() - np.eye(7)[labels])**2).sum(1).mean())
+    squares = (probs.numpy() - np.eye(7)[labels])**2
+    assert calibration_scores(labels, probs)['brier'] == pytest.approx(squares.sum(1).mean())
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -75,7 +77,8 @@ def test_coverage_with_ties_is_the_mean_over_orders(seed):
         coverage, threshold = coverage_at(labels, probs, wanted)
         if coverage:
             assert right[sure >= threshold].mean() >= wanted and (sure >= threshold).mean() == pytest.approx(coverage)
-            assert all(right[sure >= t].mean() < wanted for t in np.unique(sure) if t < threshold), 'a lower threshold would do'
+            lower = [t for t in np.unique(sure) if t < threshold]
+            assert all(right[sure >= t].mean() < wanted for t in lower), 'a lower threshold would do'
 
 
 def test_class_scores_of_a_stack_equal_scikit_learn():
@@ -109,21 +112,28 @@ def test_paired_differences_use_the_same_resamples():
     assert d['mcnemar_p'] == pytest.approx(binomtest(0, int(d['rows']['only_b'])).pvalue)
     back = compare.differences(labels, [better], [a], dict(dialogue=groups))
     assert back['scores']['uar']['difference'] == pytest.approx(-d['scores']['uar']['difference'])
-    assert back['per_class']['joy']['f1']['intervals']['dialogue'] == pytest.approx([-x for x in reversed(d['per_class']['joy']['f1']['intervals']['dialogue'])])
+    there, again = (x['per_class']['joy']['f1']['intervals']['dialogue'] for x in (d, back))
+    assert again == pytest.approx([-x for x in reversed(there)])
 
 
 def test_mcnemar_of_large_counts_is_exact():
-    assert compare.mcnemar_p(1200, 1100) == pytest.approx(binomtest(1200, 2300).pvalue, rel=1e-9)
+    labels, a, b = np.zeros(2300, int), np.repeat([0, 1], (1200, 1100)), np.repeat([1, 0], (1200, 1100))
+    d = compare.differences(labels, [a], [b], dict(utterance=range(2300)), n=10)
+    assert (d['rows']['only_a'], d['rows']['only_b']) == (1200, 1100)
+    assert d['mcnemar_p'] == pytest.approx(binomtest(1200, 2300).pvalue, rel=1e-9)
+    assert compare.differences(labels, [a], [a], dict(utterance=range(2300)), n=10)['mcnemar_p'] == 1
 
 
-def rows(n, **kw): return [Utterance(f'u{i}', 'test', f'text {i}', 'joy', None, **{k: f(i) for k, f in kw.items()}) for i in range(n)]
+def rows(n, **kw):
+    return [Utterance(f'u{i}', 'test', f'text {i}', 'joy', None, **{k: f(i) for k, f in kw.items()}) for i in range(n)]
 
 
 def test_units_of_links_and_of_rows_without_a_dialogue(tmp_path):
     (tmp_path/'real.wav').write_bytes(b'')
     for i in range(3): (tmp_path/f'{i}.wav').symlink_to(tmp_path/'real.wav')
     us = [replace(u, audio=tmp_path/f'{i}.wav') for i, u in enumerate(rows(3))]
-    assert len(set(units(us, 'clip'))) == 1 and 'clip' not in units_that_matter(us), 'one clip alone cannot be resampled'
+    assert len(set(units(us, 'clip'))) == 1
+    assert 'clip' not in units_that_matter(us), 'one clip alone cannot be resampled'
     mixed = rows(4, dialogue=lambda i: 'u3' if i < 2 else None)
     assert len(set(units(mixed, 'dialogue'))) == 3, 'a row named like a dialogue is not of it'
 
@@ -133,7 +143,8 @@ def test_groups_with_unknown_values_and_one_group():
     labels = np.full(20, EMOTIONS.index('joy'))
     found = group_scores(labels, labels, group_values(us), units(us, 'utterance'))
     assert found['speaker']['unknown'] == 5 and sum(g['n'] for g in found['speaker']['groups']) == 15
-    assert 'clip length (s)' not in found and all(g['accuracy'] == 1 and g['intervals']['accuracy'][0] < 1 for g in found['turn']['groups'])
+    assert 'clip length (s)' not in found
+    assert all(g['accuracy'] == 1 and g['intervals']['accuracy'][0] < 1 for g in found['turn']['groups'])
     assert found['speaker']['p'] == 1
     json.dumps(found, allow_nan=False)
 
@@ -142,24 +153,31 @@ def test_groups_with_unknown_values_and_one_group():
 def corpus(tmp_path_factory):
     "A manifest of 28 training, 14 dev and 14 test rows, whose test clips are two files only."
     folder, rng = tmp_path_factory.mktemp('evidence'), np.random.default_rng(0)
-    for i in range(7): sf.write(folder/f'{i}.wav', .3*np.sin(2*np.pi*(100 + 80*i)*np.arange(8000)/16000) + .01*rng.standard_normal(8000), 16000)
+    t = np.arange(8000) / 16000
+    for i in range(7):
+        wave = .3 * np.sin(2 * np.pi * (100 + 80 * i) * t) + .01 * rng.standard_normal(8000)
+        sf.write(folder/f'{i}.wav', wave, 16000)
     with open(folder/'manifest.csv', 'w', newline='') as f:
         w = csv.writer(f)
         w.writerow(['audio', 'text', 'label', 'split', 'dialogue', 'turn', 'speaker'])
         for split, n in (('train', 28), ('dev', 14), ('test', 14)):
-            w.writerows([f'{i % (2 if split == "test" else 7)}.wav', f'the {EMOTIONS[i % 7]} line {i % 9}', EMOTIONS[i % 7], split, i // 4, i % 4, 'ann' if i % 2 else 'bob'] for i in range(n))
+            for i in range(n):
+                clip, label = f'{i % (2 if split == "test" else 7)}.wav', EMOTIONS[i % 7]
+                w.writerow([clip, f'the {label} line {i % 9}', label, split, i // 4, i % 4, 'ann' if i % 2 else 'bob'])
     return folder
 
 
 def config(corpus, name, **kw):
-    return TrainConfig(**dict(dict(root=str(corpus), store_path=str(corpus/'store'), device='cpu', num_workers=0, audio_encoder='mini', text_encoder='mini',
-        epochs=3, batch_size=14, save_path=str(corpus/name), early_stop_patience=0), **kw))
+    usual = dict(root=str(corpus), store_path=str(corpus/'store'), device='cpu', num_workers=0, epochs=3, batch_size=14,
+                 save_path=str(corpus/name), early_stop_patience=0)
+    return TrainConfig(**usual | kw)
 
 
 @pytest.fixture(scope='module')
 def two_seeds(corpus):
     folder = seeds.train_seeds(config(corpus, 'two'), [5, 3], say=lambda _: None)
-    settings = AnalyzeConfig(checkpoint=str(folder), split='dev', store_path=str(corpus/'store'), device='cpu', num_workers=0)
+    store = str(corpus/'store')
+    settings = AnalyzeConfig(checkpoint=str(folder), split='dev', store_path=store, device='cpu', num_workers=0)
     analyze.analyze_seeds(settings, say=lambda _: None)
     return folder
 
@@ -221,7 +239,8 @@ def test_seeds_that_only_kept_their_best_are_not_trained_again(corpus, two_seeds
 def test_analyze_looks_at_test_with_all_seeds_at_once(two_seeds, capsys):
     commands.tamers_analyze(['--checkpoint', str(two_seeds), '--device', 'cpu', '--no-figures'])
     s, out = json.loads((two_seeds/'test'/'seeds.json').read_text()), capsys.readouterr().out
-    assert s['n'] == 14 and set(s['intervals_by']) == {'dialogue', 'speaker', 'clip'} and s['intervals_by']['clip']['units'] == 2
+    by = s['intervals_by']
+    assert s['n'] == 14 and set(by) == {'dialogue', 'speaker', 'clip'} and by['clip']['units'] == 2
     assert 'spread (sd)' in out and 'by clip (2)' in out
     refused(capsys, commands.tamers_analyze, ['--checkpoint', two_seeds, '--report'], '--report', 'seed-3')
 
@@ -233,13 +252,16 @@ def text_run(corpus):
 
 
 def test_compare_writes_what_it_prints(corpus, text_run, two_seeds, capsys):
-    commands.tamers_compare([str(text_run), str(two_seeds/'seed-3'), '--device', 'cpu', '--no-figures', '--resample', 'clip,speaker,utterance', '--split', 'dev'])
+    commands.tamers_compare([str(text_run), str(two_seeds/'seed-3'), '--device', 'cpu', '--no-figures',
+                             '--resample', 'clip,speaker,utterance', '--split', 'dev'])
     d, out = json.loads((text_run/'dev-against-seed-3'/'compare.json').read_text()), capsys.readouterr().out
-    assert list(d['units']) == ['clip', 'speaker', 'utterance'] and f"{d['scores']['accuracy']['a']:.2%}" in out and 'McNemar' in out
+    assert list(d['units']) == ['clip', 'speaker', 'utterance']
+    assert f"{d['scores']['accuracy']['a']:.2%}" in out and 'McNemar' in out
 
 
 def test_compare_takes_the_mean_over_seeds(corpus, text_run, two_seeds, capsys):
-    commands.tamers_compare([str(two_seeds), str(text_run), '--device', 'cpu', '--no-figures', '--split', 'dev', '--out', str(corpus/'c')])
+    commands.tamers_compare([str(two_seeds), str(text_run), '--device', 'cpu', '--no-figures', '--split', 'dev',
+                             '--out', str(corpus/'c')])
     d, s = json.loads((corpus/'c'/'compare.json').read_text()), json.loads((two_seeds/'dev'/'seeds.json').read_text())
     assert d['mcnemar_p'] is None and d['runs'] == dict(a=['3', '5'], b=['']) and d['n'] == 14
     for k in s['mean']: assert d['scores'][k]['a'] == pytest.approx(s['mean'][k])
@@ -264,7 +286,9 @@ def test_a_row_that_one_model_cannot_use_is_left_out_and_counted(corpus, text_ru
     lines[gone] = 'gone.wav' + lines[gone][lines[gone].index(','):]
     for i in range(7): (tmp_path/f'{i}.wav').write_bytes((corpus/f'{i}.wav').read_bytes())
     (tmp_path/'manifest.csv').write_text('\n'.join(lines) + '\n')
-    d = compare.compare(str(text_run), str(two_seeds/'seed-3'), compare.CompareConfig(root=str(tmp_path), skip_bad=True, device='cpu', num_workers=0, figures=False, out=str(tmp_path)), say=lambda _: None)
+    cfg = compare.CompareConfig(root=str(tmp_path), skip_bad=True, device='cpu', num_workers=0, figures=False,
+                                out=str(tmp_path))
+    d = compare.compare(str(text_run), str(two_seeds/'seed-3'), cfg, say=lambda _: None)
     assert d['n'] == 13 and d['left_out'] == dict(only_a=1, only_b=0)
 
 
@@ -279,8 +303,10 @@ def test_a_temperature_changes_probabilities_and_no_prediction(corpus, two_seeds
     warm = load_checkpoint(tmp_path/'warm.pt')
     plain, e = (evaluation.measure(c, split) for c in (ckpt, warm))
     assert warm.temperature == pytest.approx(fit_temperature(raw.labels, raw.probs)) and warm.temperature != 1
-    assert torch.equal(plain.probs.argmax(-1), e.probs.argmax(-1)) and plain.metrics['confusion'] == e.metrics['confusion']
+    assert torch.equal(plain.probs.argmax(-1), e.probs.argmax(-1))
+    assert plain.metrics['confusion'] == e.metrics['confusion']
     assert plain.metrics['loss'] == e.metrics['loss'], 'losses stay those of training'
     c = e.metrics['calibration']
-    assert c['nll'] < c['before']['nll'] and c['before'] == pytest.approx({k: plain.metrics['calibration'][k] for k in c['before']}, abs=1e-6)
+    before = {k: plain.metrics['calibration'][k] for k in c['before']}
+    assert c['nll'] < c['before']['nll'] and c['before'] == pytest.approx(before, abs=1e-6)
     assert c['nll'] == pytest.approx(log_loss(e.labels, e.probs.numpy(), labels=range(7)))

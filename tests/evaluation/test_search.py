@@ -23,7 +23,8 @@ HERE = dict(split='dev', device='cpu', num_workers=0)
 FLAGS = ['--split', 'dev', '--device', 'cpu', '--num-workers', '0']
 
 
-def find(query, **kw): return search(query, SearchConfig(**{**HERE, 'checkpoint': str(demo_head()), **kw}), say=lambda *_: None)
+def find(query, **kw):
+    return search(query, SearchConfig(**{**HERE, 'checkpoint': str(demo_head()), **kw}), say=lambda *_: None)
 
 
 def test_the_command_prints_a_table(capsys):
@@ -31,13 +32,16 @@ def test_the_command_prints_a_table(capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     hits = find('Oh my God!', top=3)
     assert [line.split()[0] for line in lines[-4:]] == ['rank', '1', '2', '3']
-    for line, hit in zip(lines[-3:], hits): assert hit.utterance.id in line and hit.utterance.text in line and str(hit.utterance.audio) in line
+    for line, hit in zip(lines[-3:], hits):
+        u = hit.utterance
+        assert u.id in line and u.text in line and str(u.audio) in line
 
 
 def test_json_lines_alone(capsys):
     tamers_search(['Oh my God!', '--top', '4', '--json', *FLAGS, '--checkpoint', str(demo_head())])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [r['rank'] for r in rows] == [1, 2, 3, 4] and {'similarity', 'id', 'label', 'text', 'audio', 'rows'} <= rows[0].keys()
+    assert [r['rank'] for r in rows] == [1, 2, 3, 4]
+    assert {'similarity', 'id', 'label', 'text', 'audio', 'rows'} <= rows[0].keys()
     assert rows[0]['similarity'] >= rows[3]['similarity']
 
 
@@ -48,13 +52,15 @@ def test_json_lines_alone(capsys):
     (['hello', '--checkpoint', 'gone.pt'], 'gone.pt: no such checkpoint'),
 ])
 def test_errors_are_one_line(argv, message, capsys):
-    with pytest.raises(SystemExit) as e: tamers_search([*argv, *FLAGS, '--checkpoint', str(demo_head())] if '--checkpoint' not in argv else argv)
+    if '--checkpoint' not in argv: argv = [*argv, *FLAGS, '--checkpoint', str(demo_head())]
+    with pytest.raises(SystemExit) as e: tamers_search(argv)
     err = capsys.readouterr().err
     assert e.value.code == 2 and err.startswith('error: ') and message in err and err.count('\n') == 1
 
 
 def test_the_command_itself():
-    out = subprocess.run([sys.executable, '-c', 'from tamers.commands import tamers_search; tamers_search()', '--help'], capture_output=True, text=True)
+    code = 'from tamers.commands import tamers_search; tamers_search()'
+    out = subprocess.run([sys.executable, '-c', code, '--help'], capture_output=True, text=True)
     assert out.returncode == 0 and 'QUERY' in out.stdout and '--store-path' in out.stdout
 
 
@@ -65,7 +71,8 @@ def test_sounds_that_cannot_be_read(tmp_path):
         with pytest.raises(TamersError, match=name): find(str(tmp_path/name))
 
 
-@pytest.mark.parametrize('query', ['x' * 5000, 'Yes/no?', 'é☃ 你好', '.', 'a\0b'], ids=['long', 'slash', 'unicode', 'dot', 'zero'])
+@pytest.mark.parametrize('query', ['x' * 5000, 'Yes/no?', 'é☃ 你好', '.', 'a\0b'],
+                         ids=['long', 'slash', 'unicode', 'dot', 'zero'])
 def test_any_other_string_is_a_sentence(query):
     assert len(find(query, top=2)) == 2
 
@@ -82,8 +89,8 @@ def test_its_own_half_is_near():
     "A clip finds its own words earlier than chance would."
     ranks = []
     for clip in sorted((demo_corpus()/'dev').glob('dia1_*.wav')):
-        hits = find(str(clip), top=10**6)
-        ranks.append([h.utterance.id for h in hits].index(clip.stem) if clip.stem in [h.utterance.id for h in hits] else len(hits))
+        ids = [h.utterance.id for h in find(str(clip), top=10**6)]
+        ranks.append(ids.index(clip.stem) if clip.stem in ids else len(ids))
     assert sum(ranks) / len(ranks) < 40
 
 
@@ -105,16 +112,19 @@ def test_an_encoder_that_reads_a_context():
     spec = dict(ckpt.encoders['text']['spec'], context=dict(turns=3, speakers=False, separator='\n'))
     talk = encoder_of(replace(ckpt, encoders=dict(ckpt.encoders, text=dict(ckpt.encoders['text'], spec=spec))), 'text')
     z = place(ckpt.build(), talk, ['hello', 'I am sad'])
-    assert talk.context['turns'] == 3 and torch.allclose(z, place(ckpt.build(), encoder_of(ckpt, 'text'), ['hello', 'I am sad']), atol=1e-5)
+    alone = place(ckpt.build(), encoder_of(ckpt, 'text'), ['hello', 'I am sad'])
+    assert talk.context['turns'] == 3 and torch.allclose(z, alone, atol=1e-5)
 
 
 def test_prompts():
-    assert tuple(SAYINGS) == tuple(DESCRIPTIONS) == EMOTIONS and all(len(set(p)) == len(p) >= 5 for d in (SAYINGS, DESCRIPTIONS) for p in d.values())
+    assert tuple(SAYINGS) == tuple(DESCRIPTIONS) == EMOTIONS
+    for prompts in (*SAYINGS.values(), *DESCRIPTIONS.values()): assert len(set(prompts)) == len(prompts) >= 5
     ckpt = load_checkpoint(demo_head())
     model, encoder = ckpt.build(), encoder_of(ckpt, 'text')
     z = F.normalize(torch.randn(5, ckpt.model_args['shared_dim']), dim=-1)
     once, twice = (zero_shot(model, encoder, z, {'a': ['yes'] * n, 'b': ['no']}) for n in (1, 2))
-    assert torch.allclose(once, twice, atol=1e-5) and torch.allclose(once.sum(1), torch.ones(5), atol=1e-5) and not once.requires_grad
+    assert torch.allclose(once, twice, atol=1e-5) and not once.requires_grad
+    assert torch.allclose(once.sum(1), torch.ones(5), atol=1e-5)
 
 
 def slow(z_a, z_t, labels, k):
@@ -130,13 +140,16 @@ def test_precision_against_a_slow_count(k):
     g = torch.Generator().manual_seed(k)
     z_a, z_t = F.normalize(torch.randn(2, 40, 8, generator=g), dim=-1)
     labels = torch.randint(0, 4, (40,), generator=g)
-    for chunk in (7, 1024): assert torch.allclose(precision_at(z_a, z_t, labels, k, chunk).float(), slow(z_a, z_t, labels, k), atol=1e-6)
+    for chunk in (7, 1024):
+        found = precision_at(z_a, z_t, labels, k, chunk).float()
+        assert torch.allclose(found, slow(z_a, z_t, labels, k), atol=1e-6)
 
 
 def test_precision_with_ties_does_not_depend_on_the_order():
     g = torch.Generator().manual_seed(0)
     z_a, few = F.normalize(torch.randn(2, 60, 8, generator=g), dim=-1)
-    z_t, labels, order = few[torch.randint(0, 5, (60,), generator=g)], torch.randint(0, 3, (60,), generator=g), torch.randperm(60, generator=g)
+    z_t, labels = few[torch.randint(0, 5, (60,), generator=g)], torch.randint(0, 3, (60,), generator=g)
+    order = torch.randperm(60, generator=g)
     a, b = class_retrieval(z_a, z_t, labels), class_retrieval(z_a[order], z_t[order], labels[order])
     for name in a:
         for way in a[name]: assert a[name][way] == pytest.approx(b[name][way], abs=1e-5)
