@@ -110,7 +110,8 @@ def check_unique(path, ids, split: str = ''):
         raise TamersError(f'{path}: more than one row for {named}; delete or renumber the others')
 
 # %% ../../nbs/1_data/4_load.ipynb #27b74b4c
-SPLIT_NAMES = dict(train=('train', 'training'), dev=('dev', 'eval', 'val', 'valid', 'validation'), test=('test', 'testing'))
+SPLIT_NAMES = dict(train=('train', 'training'), dev=('dev', 'eval', 'val', 'valid', 'validation'),
+                   test=('test', 'testing'))
 SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 def check_spelling(where: str | Path, names):
