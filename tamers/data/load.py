@@ -17,18 +17,21 @@ from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 
 # %% auto #0
 __all__ = ['CP1252', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS', 'ROOT',
-           'read_text', 'decode_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'whole',
+           'read_text', 'decode_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'parse_int',
            'check_unique', 'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span', 'meld_rows',
-           'read_meld', 'check_inside', 'read_manifest', 'find_broken', 'find_corpus', 'load_corpus']
+           'read_meld', 'check_inside', 'read_manifest', 'name_row', 'find_broken', 'find_corpus', 'load_corpus']
 
 # %% ../../nbs/1_data/4_load.ipynb #531f5377
 CP1252 = {i: bytes([i]).decode('cp1252', 'ignore') or chr(i) for i in range(0x80, 0xA0)} | {0xA0: ' '}
 
 def read_text(path: str | Path) -> str:
-    "The text of a file in UTF-8 or cp1252, with the traces of a wrong encoding removed; `TamersError` if there is none to read."
+    "The text of a file, as `decode_text` reads it; `TamersError` if there is none to read."
     try: data = Path(path).read_bytes()
-    except OSError as e: raise TamersError(f'{path}: cannot be read ({e.strerror}); check its permissions, or where it links to') from e
-    if b'\0' in data: raise TamersError(f'{path}: not text in UTF-8, as it holds zero bytes (a spreadsheet, an archive, UTF-16?); save it as CSV in UTF-8')
+    except OSError as e:
+        raise TamersError(f'{path}: cannot be read ({e.strerror}); check its permissions, or where it links to') from e
+    if b'\0' in data:
+        raise TamersError(f'{path}: not text in UTF-8, as it holds zero bytes (a spreadsheet, an archive, UTF-16?); '
+                          'save it as CSV in UTF-8')
     return decode_text(data)
 
 def decode_text(data: bytes) -> str:
@@ -41,7 +44,8 @@ def decode_text(data: bytes) -> str:
 def csv_rows(path: str | Path, required):
     "Yield (line, {column: text}) of a CSV file; `TamersError` if a `required` column is missing or a row is ragged."
     text = read_text(path)
-    delimiter, lines = max(',;\t', key=text.split('\n', 1)[0].count), io.TextIOWrapper(io.BytesIO(text.encode()), 'utf-8', newline='')
+    delimiter = max(',;\t', key=text.split('\n', 1)[0].count)
+    lines = io.TextIOWrapper(io.BytesIO(text.encode()), 'utf-8', newline='')
     del text  # a table of millions of rows should be held once
     reader = csv.DictReader(lines, delimiter=delimiter)
     try:
@@ -49,13 +53,18 @@ def csv_rows(path: str | Path, required):
         check_columns(path, reader.fieldnames, required)
         for row in reader:
             if None in row or None in row.values():
-                raise TamersError(f'{path}, line {reader.line_num}: has not {len(reader.fieldnames)} cells like the first line; put quotes around a text that holds a separator')
+                raise TamersError(f'{path}, line {reader.line_num}: has not {len(reader.fieldnames)} cells like the '
+                                  'first line; put quotes around a text that holds a separator')
             yield reader.line_num, {c: v.strip() for c, v in row.items()}
-    except csv.Error as e: raise TamersError(f'{path}, line {reader.line_num}: not readable as CSV ({e}); save it as CSV in UTF-8 again') from e
+    except csv.Error as e:
+        raise TamersError(f'{path}, line {reader.line_num}: not readable as CSV ({e}); '
+                          'save it as CSV in UTF-8 again') from e
 
 def check_columns(where, columns, required):
     "Raise `TamersError` when a required column is missing."
-    if missing := [c for c in required if c not in columns]: raise TamersError(f'{where}: lacks {some(missing)}; it has {some(columns, 20) or "nothing"}; name the columns {some(required)}')
+    if missing := [c for c in required if c not in columns]:
+        raise TamersError(f"{where}: lacks {some(missing)}; it has {some(columns, 20) or 'nothing'}; "
+                          f'name the columns {some(required)}')
 
 # %% ../../nbs/1_data/4_load.ipynb #67b0149a
 def jsonl_rows(path: str | Path, required):
@@ -65,15 +74,18 @@ def jsonl_rows(path: str | Path, required):
         try:
             row = json.loads(line)
             json.dumps(row, ensure_ascii=False).encode()    # an escape such as \ud83d alone is no character
-        except ValueError as e: raise TamersError(f'{path}, line {n}: not JSON ({e}); write one object on each line') from e
-        if not isinstance(row, dict): raise TamersError(f'{path}, line {n}: is {line.strip()[:40]}; write an object with the keys {some(required)}')
+        except ValueError as e:
+            raise TamersError(f'{path}, line {n}: not JSON ({e}); write one object on each line') from e
+        if not isinstance(row, dict):
+            raise TamersError(f'{path}, line {n}: is {line.strip()[:40]}; '
+                              f'write an object with the keys {some(required)}')
         check_columns(f'{path}, line {n}', row, required)
         yield n, {c: '' if v is None else str(v).strip() for c, v in row.items()}
 
 # %% ../../nbs/1_data/4_load.ipynb #102a68f5
 def check_names(path: str | Path, rows, **allowed):
-    "Yield the rows whose columns hold `allowed` values; when all have come, `TamersError` names the others, with their first lines."
-    unknown = {column: {} for column in allowed}
+    "Yield the rows whose columns hold `allowed` values; when all have come, `TamersError` names the others."
+    unknown = {column: {} for column in allowed}  # of each unknown value the line where it occurs first
     for line, row in rows:
         wrong = [column for column, names in allowed.items() if row[column].lower() not in names]
         for column in wrong: unknown[column].setdefault(row[column], line)
@@ -81,34 +93,42 @@ def check_names(path: str | Path, rows, **allowed):
     for column, values in unknown.items():
         if not values: continue
         found, names = some(f'{value[:60]!r} (line {line})' for value, line in values.items()), allowed[column]
-        raise TamersError(f'{path}: unknown {column} {found}; the names are {", ".join(names)}.{did_you_mean(next(iter(values))[:60], names)}')
+        hint = did_you_mean(next(iter(values))[:60], names)
+        raise TamersError(f"{path}: unknown {column} {found}; the names are {', '.join(names)}.{hint}")
 
-def whole(path, line, row, column) -> int:
-    "The whole number of at most 64 bits in a cell; `TamersError` if it is none."
+# %% ../../nbs/1_data/4_load.ipynb #05500a90
+def parse_int(path, line, row, column) -> int:
+    "The whole number of at most 64 bits in a cell; `TamersError` for anything else."
     try: return int(np.int64(int(row[column])))
-    except (ValueError, OverflowError) as e: raise TamersError(f'{path}, line {line}: {column} is {row[column][:60]!r}; write a whole number') from e
+    except (ValueError, OverflowError) as e:
+        raise TamersError(f'{path}, line {line}: {column} is {row[column][:60]!r}; write a whole number') from e
 
 def check_unique(path, ids, split: str = ''):
     "Raise `TamersError` naming the ids that occur more than once."
-    if twice := dict.fromkeys(a for a, b in pairwise(sorted(ids)) if a == b): raise TamersError(f'{path}: more than one row for {some(split + id for id in twice)}; delete or renumber the others')
+    if twice := dict.fromkeys(a for a, b in pairwise(sorted(ids)) if a == b):
+        named = some(split + id for id in twice)
+        raise TamersError(f'{path}: more than one row for {named}; delete or renumber the others')
 
-# %% ../../nbs/1_data/4_load.ipynb #53b952c9
-SPLIT_NAMES = dict(train=('train', 'training'), dev=('dev', 'eval', 'val', 'valid', 'validation'), test=('test', 'testing'))
+# %% ../../nbs/1_data/4_load.ipynb #27b74b4c
+SPLIT_NAMES = dict(train=('train', 'training'), dev=('dev', 'eval', 'val', 'valid', 'validation'),
+                   test=('test', 'testing'))
 SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 def check_spelling(where: str | Path, names):
     "Raise `TamersError` when one split goes by two of the `names`."
     for split, allowed in SPLIT_NAMES.items():
         same = [n for n in allowed if n in set(names)]
-        if len(same) > 1: raise TamersError(f'{where}: {" and ".join(same)} both mean the {split} split; keep or rename one of them')
+        if len(same) > 1:
+            raise TamersError(f"{where}: {' and '.join(same)} both mean the {split} split; keep or rename one of them")
 
 # %% ../../nbs/1_data/4_load.ipynb #3ea0c03f
 def list_files(root: Path, depth: int = 3) -> list:
     "(folder names, file name) of all files in `root` and `depth` folders down, in a fixed order."
     found, folders = [], [()]
     for parts in folders:                            # grows while it is read
-        try: entries = sorted((e.name, e.is_dir()) for e in os.scandir(root.joinpath(*parts)))
-        except OSError as e: raise TamersError(f'{root.joinpath(*parts)}: cannot be read ({e.strerror}); check its permissions') from e
+        folder = root.joinpath(*parts)
+        try: entries = sorted((e.name, e.is_dir()) for e in os.scandir(folder))
+        except OSError as e: raise TamersError(f'{folder}: cannot be read ({e.strerror}); check its permissions') from e
         for name, is_folder in entries:
             if not is_folder: found.append((parts, name))
             elif len(parts) < depth and not name.startswith('.'): folders.append((*parts, name))
@@ -122,7 +142,8 @@ IGNORED = {'._': 'AppleDouble files', 'final_videos_test': 'leftovers of the arc
 def find_clips(root: Path, files: list) -> tuple[dict, list[str]]:
     "`{split: {(dialogue, utterance): path}}`, and notes; `TamersError` where there are two clips to choose from."
     found, ignored, named = {s: {} for s in SPLITS}, defaultdict(list), []
-    files = [(ENDINGS.index(end), parts, name) for parts, name in files if (end := os.path.splitext(name)[1].lower()) in ENDINGS]
+    files = [(os.path.splitext(name)[1].lower(), parts, name) for parts, name in files]
+    files = [(ENDINGS.index(end), parts, name) for end, parts, name in files if end in ENDINGS]
     for rank, parts, name in sorted(files):
         folder = next((p.lower() for p in reversed(parts) if p.lower() in FOLDERS), None)
         if folder is None: continue
@@ -132,7 +153,8 @@ def find_clips(root: Path, files: list) -> tuple[dict, list[str]]:
         named.append(folder if folder in SPLIT_OF else FOLDERS[folder])
         path = os.path.join(root, *parts, name)
         first = found[FOLDERS[folder]].setdefault((int(key[1]), int(key[2])), path)
-        if first != path and first.lower().endswith(ENDINGS[rank]): raise TamersError(f'{first} and {path}: two clips for one row; keep one of them')
+        if first != path and first.lower().endswith(ENDINGS[rank]):
+            raise TamersError(f'{first} and {path}: two clips for one row; keep one of them')
     check_spelling(f'{root}, folders of clips', named)
     return found, [f'{IGNORED[k]}, ignored: {len(names)} ({some(names, 4)})' for k, names in ignored.items()]
 
@@ -141,13 +163,19 @@ TABLE = '_sent_emo.csv'
 
 def find_tables(root: Path, files: list, needed: tuple = ('train', 'dev')) -> dict:
     "`{split: path}` of MELD's CSV files; `TamersError` if one that is needed is missing, or a split has two."
-    found = {s: [root.joinpath(*parts, name) for parts, name in files if name.lower() in {n + TABLE for n in SPLIT_NAMES[s]}] for s in SPLITS}
-    for split, paths in found.items():
-        if len(paths) > 1: raise TamersError(f'{some(paths)}: {len(paths)} tables of the {split} split; keep one of them')
-        if split in needed and not paths:
-            raise TamersError(f"{root}: no {split} split; looked for {' or '.join(n + TABLE for n in SPLIT_NAMES[split])}; found {some(p.name for ps in found.values() for p in ps) or 'none'}. "
-                              f'Put {split}{TABLE} there: training learns from train and chooses its best epoch on dev, tamers-analyze needs the split it evaluates')
-    return {split: paths[0] for split, paths in found.items() if paths}
+    wanted, found = {split: [name + TABLE for name in SPLIT_NAMES[split]] for split in SPLITS}, {}
+    for split, names in wanted.items():
+        paths = [root.joinpath(*parts, name) for parts, name in files if name.lower() in names]
+        if len(paths) > 1:
+            raise TamersError(f'{some(paths)}: {len(paths)} tables of the {split} split; keep one of them')
+        if paths: found[split] = paths[0]
+    for split in needed:
+        if split in found: continue
+        raise TamersError(f"{root}: no {split} split; looked for {' or '.join(wanted[split])}; "
+                          f"found {some(path.name for path in found.values()) or 'none'}. Put {split}{TABLE} there: "
+                          'training learns from train and chooses its best epoch on dev, '
+                          'tamers-analyze needs the split it evaluates')
+    return found
 
 # %% ../../nbs/1_data/4_load.ipynb #0f7feb80
 def span(start: str, end: str) -> float:
@@ -164,27 +192,34 @@ COLUMNS = ('Utterance', 'Emotion', 'Dialogue_ID', 'Utterance_ID')
 def meld_rows(table: Path, split: str, clips: dict) -> tuple[list[Utterance], dict]:
     "The utterances of one of MELD's CSV files, and `{(split, id): seconds by the row's times}`."
     rows = check_names(table, csv_rows(table, COLUMNS), Emotion=EMOTIONS)
-    keyed = [((whole(table, n, row, 'Dialogue_ID'), whole(table, n, row, 'Utterance_ID')), row) for n, row in rows]
+    keyed = [(tuple(parse_int(table, n, row, c) for c in ('Dialogue_ID', 'Utterance_ID')), row) for n, row in rows]
     check_unique(table, (f'dia{d}_utt{u}' for (d, u), _ in keyed))
     utterances, spans = [], {}
     for (d, u), row in sorted(keyed, key=lambda k: k[0]):
         id, speaker = f'dia{d}_utt{u}', row.get('Speaker') or None
-        utterances.append(Utterance(id, split, row['Utterance'], row['Emotion'].lower(), clips.get((d, u)), speaker, d, u))
+        text, label = row['Utterance'], row['Emotion'].lower()
+        utterances.append(Utterance(id, split, text, label, clips.get((d, u)), speaker, d, u))
         if row.get('StartTime'): spans[split, id] = span(row['StartTime'], row.get('EndTime', ''))
     return utterances, spans
 
 # %% ../../nbs/1_data/4_load.ipynb #8fa94123
-def read_meld(root: Path, files: list, clips: bool = True, needed: tuple = ('train', 'dev')) -> tuple[list[Utterance], dict, list[str]]:
-    "MELD in either layout: utterances, the spans of their rows, and notes; without `clips` the tables alone."
+def read_meld(
+    root: Path,
+    files: list,                       # as `list_files` gives them
+    clips: bool = True,                # False: the tables alone
+    needed: tuple = ('train', 'dev'),  # splits that must be there
+) -> tuple[list[Utterance], dict, list[str]]:
+    "MELD in either layout: utterances, the spans of their rows, and notes."
     tables, utterances, spans = find_tables(root, files, needed), [], {}
     found, notes = find_clips(root, files if clips else [])
     for split, table in tables.items():
         if clips and split in needed and not found[split]:
-            raise TamersError(f"{root}: no clip of the {split} split; looked for dia0_utt0 and so on ({', '.join(ENDINGS)}) in folders named "
-                              f"{', '.join(n for n, s in FOLDERS.items() if s == split)}; unpack or extract the clips there")
+            folders = ', '.join(name for name, s in FOLDERS.items() if s == split)
+            raise TamersError(f"{root}: no clip of the {split} split; looked for dia0_utt0 and so on "
+                              f"({', '.join(ENDINGS)}) in folders named {folders}; unpack or extract the clips there")
         rows, times = meld_rows(table, split, found[split])
-        extra = sorted(found[split].keys() - {(u.dialogue, u.turn) for u in rows})
-        if extra: notes.append(f"{split}: clips without a row, ignored: {len(extra)} ({some(f'dia{d}_utt{u}' for d, u in extra)})")
+        extra = [f'dia{d}_utt{u}' for d, u in sorted(found[split].keys() - {(u.dialogue, u.turn) for u in rows})]
+        if extra: notes.append(f'{split}: clips without a row, ignored: {len(extra)} ({some(extra)})')
         utterances, spans = utterances + rows, spans | times
     return utterances, spans, notes
 
@@ -196,31 +231,45 @@ def check_inside(
     "Raise `TamersError` naming the clips that lie outside the folder of a manifest."
     home = tuple(os.path.join(f(path.parent), '') for f in (os.path.abspath, os.path.realpath))
     out = [f'{clip} (line {line})' for line, clip in clips if not os.path.abspath(clip).startswith(home)]
-    if out: raise TamersError(f'{path}: clips outside its folder: {some(out, 4)}; move them there, or pass --allow-outside if you trust this manifest')
+    if out:
+        raise TamersError(f'{path}: clips outside its folder: {some(out, 4)}; '
+                          'move them there, or pass --allow-outside if you trust this manifest')
 
 # %% ../../nbs/1_data/4_load.ipynb #2de28411
 MANIFESTS = ('manifest.csv', 'manifest.tsv', 'manifest.jsonl')
 
-def read_manifest(path: Path, clips: bool = True, texts: bool = True, allow_outside: bool = False) -> list[Utterance]:
-    "The utterances of a manifest, CSV or JSON lines; without `clips` it needs no audio column, without `texts` none of text."
-    columns = ('audio',)*clips + ('text',)*texts + ('label', 'split')
-    rows = check_names(path, (jsonl_rows if path.suffix.lower() == '.jsonl' else csv_rows)(path, columns), label=EMOTIONS, split=SPLIT_OF)
+def read_manifest(
+    path: Path,                  # CSV or JSON lines
+    clips: bool = True,          # False: it needs no audio column
+    texts: bool = True,          # False: it needs no column of text
+    allow_outside: bool = False, # clips may lie outside its folder
+) -> list[Utterance]:
+    "The utterances of a manifest, by split, then dialogue, turn and line."
+    needed = dict(audio=clips, text=texts, label=True, split=True)
+    read = jsonl_rows if path.suffix.lower() == '.jsonl' else csv_rows
+    rows = read(path, [column for column, wanted in needed.items() if wanted])
     used, first, found, places, spelt = {s: Counter() for s in SPLITS}, {}, [], array('q'), set()
-    for line, row in rows:
-        split, audio = SPLIT_OF[row['split'].lower()], row.get('audio')
+    for line, row in check_names(path, rows, label=EMOTIONS, split=SPLIT_OF):
+        split, audio, dialogue = SPLIT_OF[row['split'].lower()], row.get('audio'), row.get('dialogue') or None
+        turn = parse_int(path, line, row, 'turn') if row.get('turn') else None
         spelt.add(row['split'].lower())
-        dialogue, turn = row.get('dialogue') or None, whole(path, line, row, 'turn') if row.get('turn') else None
         used[split][audio] += 1
-        id = row.get('id') or (f'line{line}' if not audio else audio if (n := used[split][audio]) == 1 else f'{audio}#{n}')
-        clip, begins = os.path.join(path.parent, audio) if audio and clips else None, first.setdefault(dialogue, line) if dialogue else line
-        found.append(Utterance(id, split, row.get('text', ''), sys.intern(row['label'].lower()), clip, row.get('speaker') or None, dialogue, turn))
+        id = row.get('id') or name_row(line, audio, used[split][audio])
+        label = sys.intern(row['label'].lower())
+        clip = os.path.join(path.parent, audio) if audio and clips else None
+        found.append(Utterance(id, split, row.get('text', ''), label, clip, row.get('speaker') or None, dialogue, turn))
+        begins = first.setdefault(dialogue, line) if dialogue else line
         places.extend((SPLITS.index(split), begins, line if turn is None else turn, line))
-    del used
     places = np.array(places).reshape(-1, 4)
-    if not allow_outside: check_inside(path, ((line, u.audio) for line, u in zip(places[:, 3].tolist(), found) if u.audio))
+    if not allow_outside: check_inside(path, ((n, u.audio) for n, u in zip(places[:, 3].tolist(), found) if u.audio))
     check_spelling(path, spelt)
     for split in SPLITS: check_unique(path, (u.id for u in found if u.split == split), f'{split} ')
-    return [found[i] for i in np.lexsort(places.T[::-1])]   # by split, then dialogue, turn and line
+    return [found[i] for i in np.lexsort(places.T[::-1])]
+
+def name_row(line: int, audio: str | None, n: int) -> str:
+    "The id of a row that has none; `n` counts the rows with this audio."
+    if not audio: return f'line{line}'
+    return audio if n == 1 else f'{audio}#{n}'
 
 # %% ../../nbs/1_data/4_load.ipynb #5c88ed83
 def find_broken(utterances: list[Utterance], probe, texts: bool = True) -> dict:
@@ -242,15 +291,19 @@ def find_corpus(root: Path) -> tuple[Path | None, list]:
     "The manifest at `root`, or None and the files of MELD; `TamersError` if there is no corpus."
     if not os.path.exists(root): raise TamersError(f'{root}: no such file or folder, or none that may be read; {ROOT}')
     if root.is_file():
-        if root.name.lower().endswith(TABLE): raise TamersError(f'{root}: one table of MELD; pass its folder {root.parent}')
-        if root.suffix.lower() not in ('.csv', '.tsv', '.jsonl'): raise TamersError(f'{root}: not a manifest, which ends in .csv, .tsv or .jsonl; {ROOT}')
-        return root, []
+        if root.name.lower().endswith(TABLE):
+            raise TamersError(f'{root}: one table of MELD; pass its folder {root.parent}')
+        if root.suffix.lower() in ('.csv', '.tsv', '.jsonl'): return root, []
+        raise TamersError(f'{root}: not a manifest, which ends in .csv, .tsv or .jsonl; {ROOT}')
     files = list_files(root)
     manifests = [name for parts, name in files if not parts and name in MANIFESTS]
-    if len(manifests) > 1: raise TamersError(f'{root}: has {" and ".join(manifests)}; keep one, or name it in --root')
-    if not manifests and not any(name.lower().endswith(TABLE) for _, name in files):
-        raise TamersError(f"{root}: no corpus; looked for {', '.join(MANIFESTS)} or train{TABLE}; found {some('/'.join((*parts, name)) for parts, name in files) or 'that the folder is empty'}; {ROOT}")
-    return (root/manifests[0] if manifests else None), files
+    if len(manifests) > 1: raise TamersError(f"{root}: has {' and '.join(manifests)}; keep one, or name it in --root")
+    if manifests: return root/manifests[0], files
+    if not any(name.lower().endswith(TABLE) for _, name in files):
+        found = some('/'.join((*parts, name)) for parts, name in files) or 'that the folder is empty'
+        raise TamersError(f"{root}: no corpus; looked for {', '.join(MANIFESTS)} or train{TABLE}; "
+                          f'found {found}; {ROOT}')
+    return None, files
 
 # %% ../../nbs/1_data/4_load.ipynb #23f96d99
 def load_corpus(
@@ -268,10 +321,15 @@ def load_corpus(
     root = Path(os.path.expanduser(root))
     manifest, files = find_corpus(root)
     needed = (split,) if split else ('train', 'dev')
-    utterances, spans, notes = (read_manifest(manifest, clips, texts, allow_outside), {}, []) if manifest else read_meld(root, files, clips, needed)
+    spans, notes = {}, []
+    if manifest: utterances = read_manifest(manifest, clips, texts, allow_outside)
+    else: utterances, spans, notes = read_meld(root, files, clips, needed)
     if split: utterances = [u for u in utterances if u.split == split]
     strict = manifest is not None if skip_bad is None else not skip_bad
-    corpus = Corpus(root, utterances, notes=notes, strict=strict, needed=needed, said=utterances).drop(find_broken(utterances, probe if clips else None, texts))
-    if not split and not corpus.split('test'): corpus.notes.append('test: no rows; tamers-analyze can only use --split dev, on which the best epoch was chosen')
+    corpus = Corpus(root, utterances, notes=notes, strict=strict, needed=needed, said=utterances)
+    corpus = corpus.drop(find_broken(utterances, probe if clips else None, texts))
+    if not split and not corpus.split('test'):
+        corpus.notes.append('test: no rows; tamers-analyze can only use --split dev, '
+                            'on which the best epoch was chosen')
     corpus.notes.extend(notice_times(corpus.utterances, spans) + notice_repeats(corpus.utterances))
     return corpus

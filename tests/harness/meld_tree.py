@@ -8,7 +8,8 @@ from pathlib import Path
 
 import av, numpy as np, soundfile
 
-COLUMNS = 'Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime'.split(',')
+COLUMNS = ['Sr No.', 'Utterance', 'Speaker', 'Emotion', 'Sentiment', 'Dialogue_ID', 'Utterance_ID', 'Season', 'Episode',
+           'StartTime', 'EndTime']
 
 # (dialogue, utterance, speaker, emotion, text, start, seconds by the row, seconds of the clip). The rows of a
 # file are in this order: not sorted, ids with gaps, StartTime running backwards in train dia2.
@@ -37,7 +38,8 @@ EXTRA = dict(train=['._dia0_utt0', '._dia0_utt1'], dev=['dia66_utt9', 'dia66_utt
              test=['final_videos_testdia3_utt0', 'final_videos_testdia3_utt1', 'dia108_utt2'])
 ENCODERS = {'utf-8': str.encode, 'utf-8-sig': lambda s: s.encode('utf-8-sig'),
             'cp1252': lambda s: s.replace('Mr. L', 'Mr.\xa0L').encode('cp1252'),       # raw bytes
-            'older': lambda s: s.replace('Mr. L', 'Mr.\xa0L').encode('cp1252').decode('latin-1').encode()}  # as in the archive
+            # as in the archive
+            'older': lambda s: s.replace('Mr. L', 'Mr.\xa0L').encode('cp1252').decode('latin-1').encode()}
 
 
 def clock(seconds: float, short: bool) -> str:
@@ -52,7 +54,8 @@ def write_table(path: Path, rows: list, encoding: str = 'utf-8') -> None:
         out = csv.writer(f, lineterminator='\r\n')
         out.writerow(COLUMNS)
         for i, (d, u, speaker, emotion, text, start, length, _) in enumerate(rows):
-            out.writerow([1 + i//2, text, speaker, emotion, 'neutral', d, u, 1, 1, clock(start, i % 3 == 0), clock(start + length, i % 3 == 0)])
+            out.writerow([1 + i//2, text, speaker, emotion, 'neutral', d, u, 1, 1, clock(start, i % 3 == 0),
+                          clock(start + length, i % 3 == 0)])
     path.write_bytes(ENCODERS[encoding](path.with_suffix('.tmp').read_bytes().decode()))
     path.with_suffix('.tmp').unlink()
 
