@@ -4,14 +4,14 @@
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #0ae806b2
 from __future__ import annotations
-import json, math, os, tempfile, warnings
+import json, math, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import torch, torch.nn.functional as F
 from tqdm import tqdm
 from transformers.optimization import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import get_length_grouped_indices
-from ..core import EMOTIONS, sha256, TamersError
+from ..core import EMOTIONS, sha256, TamersError, whole_folder
 from ..data.corpus import Corpus
 from ..encoders.text import make_turns
 from ..encoders.precision import pick_dtype
@@ -257,16 +257,11 @@ def save_adapted(
     facts: dict,       # for adaptation.json
 ) -> None:
     "Save an adapted encoder in the hub's format."
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.adapted.', dir=folder.parent) as tmp:
-        whole = Path(tmp)/folder.name
-        model.config.tamers_pooling = encoder.pooling
-        with loading(f'{folder}: the adapted encoder cannot be written ({{e}})'): model.save_pretrained(whole)
-        encoder.source.processor.save_pretrained(whole)
-        (whole/'adaptation.json').write_text(json.dumps(facts, indent=1))
-        try: os.rename(whole, folder)
-        except OSError:
-            if not folder.is_dir(): raise  # else another process was first
+    model.config.tamers_pooling = encoder.pooling
+    with whole_folder(folder) as new:
+        with loading(f'{folder}: the adapted encoder cannot be written ({{e}})'): model.save_pretrained(new)
+        encoder.source.processor.save_pretrained(new)
+        (new/'adaptation.json').write_text(json.dumps(facts, indent=1))
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #58987dd2
 def labelled(
