@@ -44,7 +44,8 @@ def encode(root, store, encoders, batch_size):
 
 
 def start(flags):
-    "tamers-train up to its first step: when Python ran, the package was imported, the corpus read, the embeddings there, the step made."
+    """tamers-train up to its first step: when Python ran, the package was imported, the corpus read, the embeddings
+    there, the step made."""
     from tamers.commands import tamers_train
     import tamers.store.splits, tamers.training.loop
     marks = dict(python=BEGAN, imports=time.time())

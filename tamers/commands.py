@@ -7,11 +7,11 @@ from __future__ import annotations
 import csv, functools, json, sys
 from dataclasses import asdict, dataclass, fields
 from typing import Optional
-from .core import EMOTIONS, TamersError, cache_dir
+from .core import TamersError, cache_dir
 from .config import AnalyzeConfig, TrainConfig, check_ranges, opt, parser
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'HIT_COLUMNS', 'ANSWER_COLUMNS', 'printable', 'command', 'parse', 'is_log', 'config_from_flags',
+__all__ = ['EXAMPLES', 'HIT_COLUMNS', 'ANSWER_HEAD', 'printable', 'command', 'parse', 'is_log', 'config_from_flags',
            'train_and_compare_seeds', 'tamers_train', 'tamers_analyze', 'tamers_compare', 'hit_line', 'hit_json',
            'tamers_search', 'ModelChoice', 'PredictConfig', 'table_line', 'json_line', 'print_answers', 'questions',
            'tamers_predict', 'AppConfig', 'tamers_app']
@@ -205,7 +205,7 @@ class PredictConfig(ModelChoice):
             raise TamersError('--text: the table of --manifest has its own transcripts, in its column text')
 
 # %% ../nbs/99_commands.ipynb #1e1a7d76
-ANSWER_COLUMNS = f"{'file':30}  {'answer':8} sure  {'then':27}  heard"
+ANSWER_HEAD = f"{'file':30}  {'answer':8} sure  {'then':27}  heard"
 
 def table_line(
     name: str,       # of the file
@@ -233,11 +233,10 @@ def print_answers(
     cfg: PredictConfig,
 ) -> bool:             # whether all were answered
     "Answers to standard output, everything else to standard error."
-    from tamers.prediction.recognizer import row_of
-    columns = ['file', 'prediction', 'confidence', *EMOTIONS, 'heard', 'seconds', 'warnings', 'error']
-    table, whole = csv.DictWriter(sys.stdout, columns, lineterminator='\n'), True
+    from tamers.prediction.recognizer import ANSWER_COLUMNS, row_of
+    table, whole = csv.DictWriter(sys.stdout, ['file', *ANSWER_COLUMNS], lineterminator='\n'), True
     if cfg.csv: table.writeheader()
-    elif not cfg.json: print(ANSWER_COLUMNS)
+    elif not cfg.json: print(ANSWER_HEAD)
     for name, answer in named:
         if cfg.csv:   # what is not a number stays an empty cell
             table.writerow(dict(file=name) | {k: v for k, v in row_of(answer).items() if v == v})

@@ -358,9 +358,11 @@ def read_checkpoint(name, data, here):
     with torch.no_grad(): model(*(torch.zeros(2, args[k]) if args.get(k) else None for k in ('audio_dim', 'text_dim')))
     check_encoders(ckpt, specs := {k: trained()['encoders'][k]['spec'] for k in ckpt.encoders}, 'x')
     config_from_flags(['--load-checkpoint', str(here/'best.pt')])
-    model, encoders = FusionModel(**trained()['model_args']), {k: SimpleNamespace(spec=spec) for k, spec in specs.items()}
+    model, encoders = FusionModel(**trained()['model_args']), {k: SimpleNamespace(spec=spec) for k,
+        spec in specs.items()}
     t = Trainer(model=model, optimizer=torch.optim.AdamW(param_groups(model, 0.)), best=BestScore(8, 0.),
-        plateau=Plateau(2, 1e-3, .5, 1e-6, 2., .1), train=SimpleNamespace(utterances=[]), dev=None, accelerator=None, batch_size=2)
+        plateau=Plateau(2, 1e-3, .5, 1e-6, 2.,
+            .1), train=SimpleNamespace(utterances=[]), dev=None, accelerator=None, batch_size=2)
     cfg = TrainConfig(load_checkpoint=str(here/'best.pt'), save_path=str(here), epochs=10**6)
     Run(cfg=cfg, trainer=t, model_args=trained()['model_args'], encoders=encoders).resume(ckpt)
     sum(p.sum() for p in model.parameters()).backward()
