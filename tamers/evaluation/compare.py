@@ -11,7 +11,7 @@ from typing import Literal, Optional
 import numpy as np
 from scipy.stats import binomtest
 from ..core import atomic_path, EMOTIONS, SPLITS, TamersError
-from ..config import AnalyzeConfig, check_ranges, DataOptions, opt
+from ..config import AnalyzeConfig, check_ranges, DataOptions, opt, StoreOptions
 from ..data.corpus import some
 from ..store.features import Split
 from ..model.checkpoint import load_checkpoint
@@ -100,15 +100,13 @@ def difference_table(d: dict) -> str:
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #0ba7add2
 @dataclass(kw_only=True)
-class CompareConfig(DataOptions):
+class CompareConfig(StoreOptions, DataOptions):
     "Compare two checkpoints, or two folders of seeds, on the same utterances; differences are B minus A."
     split: Literal[SPLITS] = opt('test', 'which split both answer')
     resample: Optional[str] = opt(None, 'what is drawn as a whole: dialogue, speaker, clip or utterance, '
                                         'or several with commas; none: all that recur')
     resamples: int = opt(2000, 'how many', ge=100)
     out: Optional[str] = opt(None, 'folder for compare.json; none: <split>-against-<B>/ beside A')
-    encode_batch_size: int = opt(16, 'utterances the encoders see at once', ge=1)
-    store_path: Optional[str] = opt(None, 'folder of the embedding store; none: store/ in the cache folder')
     figures: bool = opt(True, 'draw the differences')
     def __post_init__(self): check_ranges(self)
 

@@ -6,10 +6,10 @@
 from __future__ import annotations
 import os
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Literal
 import torch, torch.nn.functional as F
 from ..core import SPLITS, TamersError
-from ..config import check_ranges, DataOptions, opt
+from ..config import check_ranges, CheckpointOptions, DataOptions, opt, StoreOptions
 from ..runs import find_checkpoint
 from ..data.audio import load_audio
 from ..data.corpus import Utterance
@@ -107,17 +107,11 @@ def rank(similarity: torch.Tensor, utterances: list[Utterance], by: str, top: in
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #c4fbef71
 @dataclass(kw_only=True)
-class SearchConfig(DataOptions):
+class SearchConfig(StoreOptions, DataOptions, CheckpointOptions):
     "Find clips by a sentence, or sentences by a clip, with the shared space of a checkpoint."
-    checkpoint: Optional[str] = opt(None, 'a .pt file or a run folder; none: the newest run in checkpoints/, '
-                                          'else the one that ships')
     split: Literal[SPLITS] = opt('test', 'which split to search')
     top: int = opt(10, 'how many to show', ge=1)
     json: bool = opt(False, 'print one JSON object a line instead of a table')
-    audio_encoder: Optional[str] = opt(None, 'where the audio encoder is now, if it has moved since training')
-    text_encoder: Optional[str] = opt(None, 'where the text encoder is now, if it has moved since training')
-    encode_batch_size: int = opt(16, 'utterances the encoders see at once', ge=1)
-    store_path: Optional[str] = opt(None, 'folder of the embedding store; none: store/ in the cache folder')
     def __post_init__(self): check_ranges(self)
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #12b6d5d9
