@@ -261,9 +261,11 @@ def test_upload_transcript_prediction_and_a_bad_file(page, clip, tmp_path):
     assert page.locator('#place svg circle').count() == 252 and page.locator('#place svg text').count() == 1
     picture = '(() => {const i = document.querySelector("#sound img"); return i.complete && i.naturalWidth})()'
     assert page.evaluate(picture) > 100
+    before = page.inner_text('#answer')
     page.fill('#words textarea', EVIL)
     page.click('#go')
-    answered(page, 'text: ')
+    page.wait_for_function('w => document.querySelector("#answer").innerText !== w', arg=before, timeout=40_000)
+    answered(page, 'by voice and words')
     (bad := tmp_path/'song.wav').write_text('this is no sound')
     page.reload()
     page.wait_for_selector('#go')
