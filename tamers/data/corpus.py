@@ -8,6 +8,7 @@ import html, os, re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -31,6 +32,11 @@ class Utterance:
     turn: int | None = None     # position in the dialogue
     seconds: float | None = None  # length of the clip; None: not read
     sha: str | None = None  # SHA-256 of the bytes of the clip, where it is known
+
+    @property
+    def clip(self) -> str | None:
+        "What equal clips share: the hash of their bytes where it is known, else their real path; None without a clip."
+        return self.sha or self.audio and os.path.realpath(self.audio)
 
 # %% ../../nbs/1_data/3_corpus.ipynb #21750995
 def some(names, n: int = 10, sep: str = ', ') -> str:
@@ -165,12 +171,12 @@ def notice_repeats(utterances: list[Utterance]) -> list[str]:
 # %% ../../nbs/1_data/3_corpus.ipynb #cfc670e8
 def notice_disagreements(utterances: list[Utterance]) -> list[str]:
     "A line about clips that carry different labels in different rows."
-    def clip(u): return u.sha or (os.path.realpath(u.audio) if u.audio else '')
-    clips = groupby(sorted(utterances, key=clip), clip)
-    torn = {name for name, same in clips if name and len({u.label for u in same}) > 1}
+    known = sorted(((u.clip, u.label) for u in utterances if u.clip))
+    clips = groupby(known, key=itemgetter(0))
+    torn = {clip for clip, same in clips if len(set(same)) > 1}
     rows = defaultdict(list)
     for u in utterances:
-        if (name := clip(u)) in torn: rows[name].append(u)
+        if (clip := u.clip) in torn: rows[clip].append(u)
     if not rows: return []
     named = some((' and '.join(f'{u.split} {u.id} {u.label}' for u in same[:3]) for same in rows.values()), 4, '; ')
     n = sum(map(len, rows.values()))

@@ -101,7 +101,7 @@ def rank(similarity: torch.Tensor, utterances: list[Utterance], by: str, top: in
     hits = {}
     for i in similarity.argsort(descending=True, stable=True).tolist():
         u = utterances[i]
-        hit = hits.setdefault(os.path.realpath(u.audio) if by == 'audio' else u.text, Hit(similarity[i].item(), u, 0))
+        hit = hits.setdefault(u.clip if by == 'audio' else u.text, Hit(similarity[i].item(), u, 0))
         hit.rows += 1
     return list(hits.values())[:top]
 

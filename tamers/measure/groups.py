@@ -4,8 +4,8 @@
 
 # %% ../../nbs/5_measure/4_groups.ipynb #55c795af
 from __future__ import annotations
-import os
 from collections import Counter
+from operator import attrgetter
 import numpy as np
 from ..core import did_you_mean, TamersError
 from ..data.corpus import normalise, Utterance
@@ -16,8 +16,7 @@ from .intervals import permutation_p, run_confusions, score_intervals, wilson_in
 __all__ = ['UNITS', 'units', 'units_that_matter', 'group_values', 'group_by', 'score_group', 'group_scores', 'group_lines']
 
 # %% ../../nbs/5_measure/4_groups.ipynb #bc30bc0f
-UNITS = dict(dialogue=lambda u: u.dialogue, speaker=lambda u: u.speaker,
-             clip=lambda u: u.audio and os.path.realpath(u.audio), utterance=lambda u: u.id)   # {unit: how it is known}
+UNITS = {by: attrgetter(by) for by in ('dialogue', 'speaker', 'clip')} | dict(utterance=attrgetter('id'))
 
 def units(
     utterances: list[Utterance],

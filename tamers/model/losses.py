@@ -4,7 +4,6 @@
 
 # %% ../../nbs/4_model/3_losses.ipynb #56a31960
 from __future__ import annotations
-import os
 from dataclasses import dataclass, fields
 from functools import cached_property
 import torch, torch.nn.functional as F
@@ -36,8 +35,7 @@ def identities(
     "Number transcripts and clips, equal ones equally; a row without a clip has one of its own."
     numbers = {}
     def number(*what): return numbers.setdefault(what, len(numbers))
-    def clip(i, u): return i if u.audio is None else os.path.realpath(u.audio)
-    return torch.tensor([[number('text', u.text), number('clip', clip(i, u))] for i, u in enumerate(utterances)])
+    return torch.tensor([[number('text', u.text), number('clip', u.clip or i)] for i, u in enumerate(utterances)])
 
 # %% ../../nbs/4_model/3_losses.ipynb #f73e0562
 def sigmoid_loss(
@@ -54,10 +52,11 @@ def sigmoid_loss(
 def class_weights(
     counts: torch.Tensor, # training rows of each class (C,)
     gamma: float,         # 0: none; 1: inverse frequency
-) -> torch.Tensor:        # (C,), of mean 1
-    "Inverse class frequency to the power `gamma`; a class without rows is counted as one row."
-    w = counts.double().clamp(min=1) ** -gamma
-    return (w / w.mean()).float()
+) -> torch.Tensor:        # (C,), of mean 1 over the classes that have rows
+    "Inverse class frequency to the power `gamma`, and 0 for a class without rows."
+    n = counts.cpu().double()  # float64 is not to be had on every device
+    w = torch.where(n > 0, n.clamp(min=1) ** -gamma, 0.)
+    return (w * (n > 0).sum() / w.sum()).float().to(counts.device)
 
 # %% ../../nbs/4_model/3_losses.ipynb #46585a7e
 def classification_loss(
@@ -68,19 +67,22 @@ def classification_loss(
     gamma: float = 0.,           # focal loss (Lin et al., 2017); 0: cross-entropy
     log_prior: torch.Tensor | None = None, # logit adjustment (Menon et al., 2021): what is added to the logits (C,)
     smoothing: float = 0.,       # label smoothing (Szegedy et al., 2016)
+    present: torch.Tensor | None = None,   # classes that smoothing spreads over (C,) bool; None: all
     other: torch.Tensor | None = None,     # mixup: class of the partner (B,)
     own: torch.Tensor | None = None,       # mixup: share of the row itself (B,)
-) -> torch.Tensor:               # a scalar
+) -> torch.Tensor:               # a scalar; 0 where no row of the batch has a weight
     "Weighted cross-entropy and its kin; torch's own where it is all that is asked for."
     if log_prior is not None: logits = logits + log_prior
-    if not gamma and other is None:
-        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
-    cost, C = -logits.log_softmax(-1), logits.shape[1]
+    if weights is None and not gamma and not smoothing and other is None: return F.cross_entropy(logits, labels)
+    cost = -logits.log_softmax(-1)
     if gamma: cost = (-torch.expm1(-cost)).clamp(min=1e-7)**gamma * cost
-    y = F.one_hot(labels, C).to(cost)
-    if other is not None: y = own[:, None]*y + (1 - own[:, None])*F.one_hot(other, C)
-    w = torch.ones_like(cost[0]) if weights is None else weights
-    return (w * ((1 - smoothing)*y + smoothing/C) * cost).sum() / (w * y).sum()
+    y = F.one_hot(labels, logits.shape[1]).to(cost)
+    if other is not None: y = own[:, None]*y + (1 - own[:, None])*F.one_hot(other, logits.shape[1])
+    if weights is not None: y = weights * y
+    row = y.sum(-1)
+    spread = (cost if present is None else cost[:, present]).mean(-1)
+    total = (1 - smoothing)*(y * cost).sum(-1) + smoothing*row*spread
+    return total.sum() / row.sum().clamp(min=1e-12)
 
 # %% ../../nbs/4_model/3_losses.ipynb #4042b1a3
 def align(
@@ -111,16 +113,18 @@ class Objective:
     focal_gamma: float = 2.
     adjust_tau: float = 1.
     label_smoothing: float = 0.
-    counts: torch.Tensor | None = None # training rows of each class (C,), for weights and adjustment
+    counts: torch.Tensor | None = None # training rows of each class (C,), for weights, adjustment and smoothing
 
     @cached_property
     def kind(self) -> dict:
         "The arguments of `classification_loss` that do not depend on the batch."
         kind = dict(smoothing=self.label_smoothing)
+        if self.label_smoothing and self.counts is not None: kind['present'] = self.counts > 0
         if self.class_weight_gamma: kind['weights'] = class_weights(self.counts, self.class_weight_gamma)
         if self.classification == 'focal': kind['gamma'] = self.focal_gamma
         if self.classification == 'adjusted':
-            kind['log_prior'] = self.adjust_tau * (self.counts.clamp(min=1) / self.counts.sum()).log()
+            prior = (self.counts.clamp(min=1) / self.counts.sum()).log()
+            kind['log_prior'] = torch.where(self.counts > 0, self.adjust_tau * prior, 0.)
         return kind
 
     def __call__(self, out: FusionOutput, labels, model, ids=None, other=None, own=None) -> dict[str, torch.Tensor]:

@@ -55,6 +55,8 @@ def prepare_data(
         if not cfg.root: say(DEMO_NOTICE)
         if cfg.text_adapt != 'none' and text: encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
     train, dev = read_splits(reader, encoders, ('train', 'dev'), store=cfg.store, ready=ready)
+    if absent := set(EMOTIONS) - {u.label for u in train.utterances}:
+        say(f"train has no rows of {', '.join(sorted(absent))}: the model learns never to answer so")
     return train, dev, encoders
 
 # %% ../../nbs/6_training/7_run.ipynb #622b3522
