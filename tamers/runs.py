@@ -39,7 +39,7 @@ def make_accelerator(
     found, precision = pick_device(device), 'no'
     if found.type == 'cuda':
         if found.index is not None: torch.cuda.set_device(found)
-        if amp: precision = 'bf16' if torch.cuda.is_bf16_supported() else 'fp16'
+        if amp: precision = 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
     # a second run in one process may ask for another precision
     if 'WORLD_SIZE' not in os.environ: AcceleratorState._reset_state(True)
     # one process may encode for hours after another has finished

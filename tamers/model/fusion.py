@@ -26,7 +26,7 @@ class Standardise(nn.Module):
 
     def update(self, x: torch.Tensor):
         "Take in a batch (B, *shape) or of tokens (B, S, D); `finish` when all have been."
-        x = (x[real_rows(x)] if x.ndim > self.mean.ndim + 1 else x).double()
+        x = (x[real_rows(x)] if x.ndim > self.mean.ndim + 1 else x).cpu().double()  # not every device has float64
         sums = torch.stack([torch.full_like(x[0], len(x)), x.sum(0), x.square().sum(0)])
         self.sums = sums + getattr(self, 'sums', 0.)
 
