@@ -5,7 +5,7 @@
 # %% ../../nbs/7_evaluation/2_charts.ipynb #3327d6ab
 from __future__ import annotations
 from pathlib import Path
-import matplotlib, matplotlib.pyplot as plt, numpy as np, seaborn as sns
+import matplotlib.pyplot as plt, numpy as np, seaborn as sns
 from matplotlib.patheffects import withStroke
 from ..core import atomic_path, TamersError
 from ..measure.intervals import wilson_interval
@@ -126,8 +126,7 @@ def plot_retrieval(metrics: dict, ax=None):
 
 # %% ../../nbs/7_evaluation/2_charts.ipynb #77731e28
 def save_figure(path: Path, draw, note: str = '') -> Path:
-    "Save the figure that `draw` makes, with a note in its corner, also where there is no display."
-    matplotlib.use('Agg')
+    "Save the figure that `draw` makes, with a note in its corner."
     fig = np.ravel(draw())[0].figure
     fig.text(0.995, 0.005, note, ha='right', va='bottom', fontsize=6, color='0.4', parse_math=False)
     with atomic_path(path) as tmp: fig.savefig(tmp, format='png', dpi=150, bbox_inches='tight')
