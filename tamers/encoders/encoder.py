@@ -6,6 +6,7 @@
 from __future__ import annotations
 import functools
 from importlib.metadata import version
+from threading import Lock
 import torch
 from fastcore.basics import patch
 from ..core import did_you_mean, remember, TamersError
@@ -88,6 +89,7 @@ class Encoder:
         dtype: torch.dtype | None = torch.float32, # None: the fastest precision that suits, see `pick_dtype`
     ):
         self.kind, self.name, self.device, self._model = kind, str(name), torch.device(device), None
+        self._alone = Lock()
         has_context = kind == 'text' and (context_turns or context_speakers)
         self.context = dict(turns=context_turns, speakers=context_speakers) if has_context else None
         self.where, identity = locate(kind, self.name, revision)
@@ -110,12 +112,15 @@ class Encoder:
 @patch
 def prepare(self: Encoder, items) -> dict:
     "Clips (arrays at 16 kHz), texts or tuples of turns to a dict of CPU tensors, with `truncated` (B,)."
-    s = self.source
-    batch = s.family.prepare(s.processor, s.config, items)
-    return s.family.bucket(s.config, batch) if self.buckets else batch
+    with self._alone:
+        s = self.source
+        batch = s.family.prepare(s.processor, s.config, items)
+        return s.family.bucket(s.config, batch) if self.buckets else batch
 
 @patch
-def __getstate__(self: Encoder): return dict(self.__dict__, _model=None)   # what travels to a worker
+def __getstate__(self: Encoder): return dict(self.__dict__, _model=None, _alone=None)   # what travels to a worker
+@patch
+def __setstate__(self: Encoder, state): self.__dict__.update(state, _alone=Lock())
 
 # %% ../../nbs/2_encoders/6_encoder.ipynb #706eefce
 AT_ONCE = 2**18
@@ -133,11 +138,12 @@ def _pieces(
 @patch
 def encode(self: Encoder, batch: dict) -> torch.Tensor:
     "A prepared batch to embeddings (B, D), for some poolings (B, S, D), float32, on the encoder's device."
-    if self._model is None: self._model = self._load()
     batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
     def embed(piece): return self.source.family.embed(self._model, piece, self.pooling, self.layer).float()
-    with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-        return torch.cat([embed(piece) for piece in _pieces(batch, self.device)])
+    low = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    with self._alone:
+        if self._model is None: self._model = self._load()
+        with torch.inference_mode(), low: return torch.cat([embed(piece) for piece in _pieces(batch, self.device)])
 
 @patch
 def _load(self: Encoder) -> torch.nn.Module:
