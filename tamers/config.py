@@ -264,10 +264,11 @@ def _argument(hint) -> dict:
 def to_flags(cfg) -> list[str]:
     "The flags that make `cfg` from the defaults."
     flags = []
+    based = any(getattr(cfg, k, None) for k in ('recipe', 'load_checkpoint'))  # which may set something else
     for f in fields(cfg):
         value = getattr(cfg, f.name)
         if value is None: continue
-        if value == f.default and not getattr(cfg, 'recipe', None): continue  # a recipe may set something else
+        if value == f.default and not based: continue
         if isinstance(value, bool): flags.append(flag_of(f.name if value else f'no_{f.name}'))
         else: flags += [flag_of(f.name), str(value)]
     return flags

@@ -71,6 +71,8 @@ def run_folder(
     if save_path is None and not resume: return new_run_folder() if make else None
     folder = Path(save_path or Path(resume).parent)
     if folder.exists() and not folder.is_dir(): raise TamersError(f'--save-path {folder}: is a file; name a folder')
+    if save_path and folder.suffix == '.pt' and not folder.exists():
+        raise TamersError(f'--save-path {folder}: is to be a folder; name it without .pt')
     held = [n for n in ('best.pt', 'last.pt', 'metrics.jsonl') if (folder/n).exists() and (folder/n).stat().st_size]
     same = resume and Path(resume).resolve().parent == folder.resolve()
     last = folder/'last.pt'
@@ -160,7 +162,9 @@ def find_checkpoint(
         path = Path(given)/'best.pt' if Path(given).is_dir() else Path(given)
         if path.is_file(): return path
         raise TamersError(f'{path}: no such checkpoint; name a .pt file or a folder with best.pt')
-    found = [p for p in (*Path(folder).glob('*/best.pt'), *Path(folder).glob('*.pt')) if p.parent.name != 'mini']
+    places = '*/best.pt', '*/seed-*/best.pt', '*.pt'
+    found = [p for place in places for p in Path(folder).glob(place) if p.is_file() and p.parent.name != 'mini']
+    found = [p for p in found if p.name != 'last.pt' or not p.with_name('best.pt').exists()]
     return max(found, key=lambda p: p.stat().st_mtime, default=shipped_checkpoint())
 
 # %% ../nbs/02_runs.ipynb #acc3fc7c

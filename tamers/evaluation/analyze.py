@@ -5,7 +5,7 @@
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #221d4c78
 from __future__ import annotations
 import csv, json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from ..core import atomic_path, EMOTIONS, TamersError
 from ..config import AnalyzeConfig
@@ -19,7 +19,7 @@ from ..training.step import Evaluation
 from .maps import plot_confusion, plot_similarity, plot_space
 from .charts import plot_calibration, plot_groups, save_figure
 from .curves import plot_seeds
-from .evaluate import by_group, corpus_of, evaluate_checkpoint, evaluate_runs, find_runs
+from .evaluate import by_group, corpus_of, evaluate_checkpoint, evaluate_runs, find_runs, train_rows
 from .evaluate import summarise_seeds
 from .report import check_extra, write_report
 
@@ -120,7 +120,7 @@ def analyze_run(cfg: AnalyzeConfig, say=print) -> dict:
     path = find_checkpoint(cfg.checkpoint)
     ckpt, split, e = evaluate_checkpoint(path, cfg, say)
     own = corpus_of(ckpt, path)
-    e.metrics['groups'] = by_group(own, split, e)
+    e.metrics['groups'] = by_group(train_rows(ckpt, path), split, e)
     out, facts = results_folder(cfg, path, own), dict(checkpoint=str(path), **facts_of(cfg.root or own, cfg.split))
     if 'note' in facts and is_shipped(path): facts['note'] += FOREIGN
     files, what = write_results(out, split, e, facts), f"{cfg.split} of {facts['root']}"
@@ -177,4 +177,6 @@ def analyze_seeds(cfg: AnalyzeConfig, say=print, seeds: list[int] | None = None)
 def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
     "Evaluate a checkpoint, or all seeds of a folder, and write what was found; the Python side of `tamers-analyze`."
     cfg = config or AnalyzeConfig()
+    if cfg.checkpoint is None and (newest := find_checkpoint().parent).name.startswith('seed-'):
+        cfg = replace(cfg, checkpoint=str(newest.parent))
     return analyze_seeds(cfg, say) if seed_runs(cfg.checkpoint) else analyze_run(cfg, say)

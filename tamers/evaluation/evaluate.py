@@ -90,16 +90,16 @@ def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
     return e
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #5b1fdb4c
-def train_rows(root: str | None) -> list[Utterance] | None:
+def train_rows(ckpt: Checkpoint, path: Path) -> list[Utterance] | None:
     "The rows that the head was trained on, text alone; None where they are not at hand."
-    root = demo_corpus() if root is None else root
-    try: return load_corpus(root, skip_bad=True, clips=False, split='train').split('train')
+    if is_shipped(path): return None
+    try: return load_corpus(ckpt.config['root'] or demo_corpus(), skip_bad=True, clips=False, split='train').split('train')
     except TamersError: return None
 
-def by_group(root: str | None, split: Split, e: Evaluation) -> dict:
+def by_group(train: list[Utterance] | None, split: Split, e: Evaluation) -> dict:
     "Scores by group, as `group_scores` gives them, resampled by dialogue where there are any."
     drawn = units_that_matter(split.utterances).get('dialogue') or units(split.utterances, 'utterance')
-    return group_scores(e.labels, e.probs.argmax(-1), group_values(split.utterances, train_rows(root)), drawn)
+    return group_scores(e.labels, e.probs.argmax(-1), group_values(split.utterances, train), drawn)
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #2d3ac6d6
 def find_runs(

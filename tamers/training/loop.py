@@ -18,7 +18,7 @@ from ..model.losses import Objective
 from ..model.checkpoint import Checkpoint
 from .batches import epoch_batches, mixing
 from .step import evaluate, load_optimizer, train_step
-from .watch import BestScore, id_of, MetricsLog, Plateau, Running
+from .watch import BestScore, id_of, MetricsLog, Plateau, Running, score_of
 
 # %% auto #0
 __all__ = ['Trainer', 'blend', 'scalars', 'eval_line']
@@ -229,7 +229,7 @@ def dev_check(self: Trainer, log: MetricsLog, save, say) -> None:
     "Evaluate on dev, log it, adapt, save, and begin to add up anew."
     seen = self.running.means()
     metrics = self.score(self.dev, self.eval_batches, self.eval_shuffle)
-    better = self.best.update(-metrics['loss'] if self.best_metric == 'loss' else metrics[self.best_metric])
+    better = self.best.update(score_of(metrics, self.best_metric))
     decays = self.optimizer.param_groups[0]
     row = dict(epoch=self.epoch, step=self.step, split='dev', **scalars(metrics),
                **{f'train_{k}': v for k, v in seen.items()}, lr=decays['lr'], weight_decay=decays['weight_decay'],

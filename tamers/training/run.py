@@ -4,7 +4,7 @@
 
 # %% ../../nbs/6_training/7_run.ipynb #e30f7d4b
 from __future__ import annotations
-import inspect, io, os, shlex, signal
+import inspect, io, math, os, shlex, signal
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -26,12 +26,12 @@ from ..model.losses import identities, objective_of
 from ..model.checkpoint import check_encoders, Checkpoint, load_checkpoint, save_checkpoint
 from ..measure.calibration import fit_temperature
 from .step import evaluate, param_groups
-from .watch import BestScore, MetricsLog, Plateau
+from .watch import BestScore, MetricsLog, Plateau, score_of
 from .loop import Trainer
 
 # %% auto #0
-__all__ = ['prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of', 'Run', 'uncalibrated',
-           'stop_on_signal', 'finish', 'train', 'train_in', 'train_everywhere', 'demo_head']
+__all__ = ['DEV_LOSS', 'prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of', 'Run',
+           'uncalibrated', 'stop_on_signal', 'finish', 'train', 'train_in', 'train_everywhere', 'demo_head']
 
 # %% ../../nbs/6_training/7_run.ipynb #0a919192
 def prepare_data(
@@ -199,12 +199,33 @@ def set_rates(self: Run, before: dict) -> None:
     decay = self.cfg.weight_decay
     if decay != before.get('weight_decay', decay): decays['weight_decay'] = decay
 
+# %% ../../nbs/6_training/7_run.ipynb #6e0f0a53
+DEV_LOSS = ('batch_size', 'contrastive', 'contrastive_weight', 'classification', 'class_weight_gamma', 'focal_gamma',
+            'adjust_tau', 'label_smoothing', 'modality')
+
+@patch
+def forget(self: Run, ckpt: Checkpoint) -> None:
+    "Put the best values so far where they belong if this run measures dev otherwise than the one before."
+    t, best, before = self.trainer, Path(self.cfg.load_checkpoint).with_name('best.pt'), ckpt.config
+    def changed(*names): return any(before[k] != getattr(self.cfg, k) for k in names if k in before)
+    counts = torch.bincount(t.train.labels, minlength=len(EMOTIONS)).tolist()
+    rows = counts != ckpt.train_counts or changed('eval_batches', 'eval_shuffle')
+    loss, metric = changed(*DEV_LOSS), self.cfg.best_metric
+    if rows or loss: t.plateau.best, t.plateau.stale = math.inf, 0
+    if rows or loss and metric == 'loss': mark = -math.inf
+    elif changed('best_metric'):
+        mark = score_of(load_checkpoint(best if best.exists() else self.cfg.load_checkpoint).metrics, metric)
+    else: return
+    t.best.best, t.best.mark, t.best.stale = mark, mark, 0
+
 # %% ../../nbs/6_training/7_run.ipynb #b54fae49
 @patch
 def resume(self: Run, ckpt: Checkpoint) -> None:
     "Go on from a checkpoint; `TamersError` if it does not fit this run, or nothing is left to do."
     self.check_fits(ckpt)
-    try: self.trainer.restore(ckpt)
+    try:
+        self.trainer.restore(ckpt)
+        self.forget(ckpt)
     except Exception as e:
         raise TamersError(f'{self.cfg.load_checkpoint}: its state to resume from is damaged ({str(e)[:200]}); '
                           "use another copy, or the run's other file (best.pt, last.pt)") from e

@@ -14,7 +14,7 @@ from ..data.corpus import some
 from ..measure.scores import scores_from_confusion
 
 # %% auto #0
-__all__ = ['Plateau', 'BestScore', 'Running', 'id_of', 'MetricsLog', 'read_log']
+__all__ = ['Plateau', 'score_of', 'BestScore', 'Running', 'id_of', 'MetricsLog', 'read_log']
 
 # %% ../../nbs/6_training/3_watch.ipynb #2c95aa87
 @dataclass
@@ -43,6 +43,10 @@ class Plateau:
         return True
 
 # %% ../../nbs/6_training/3_watch.ipynb #f754a093
+def score_of(metrics: dict, name: str) -> float:
+    "What a choice of `best_metric` makes of the metrics of dev: larger is better."
+    return -metrics['loss'] if name == 'loss' else metrics[name]
+
 @dataclass
 class BestScore:
     "Remember the best dev score, and when to give up."
