@@ -118,8 +118,8 @@ def _check_riff(
 # %% ../../nbs/1_data/1_audio.ipynb #4aa71e59
 @contextmanager
 def _open_av(path: str | Path | Clip):
-    "Open with FFmpeg; yields the container and its first audio stream."
-    with av.open(io.BytesIO(path.data) if isinstance(path, Clip) else str(path)) as container:
+    "Open with FFmpeg, which reads this file and no other; yields the container and its first audio stream."
+    with _open(path) as file, av.open(file, options=dict(protocol_whitelist='none')) as container:
         if not container.streams.audio:
             raise TamersError(f'{path}: has no audio stream; take a file with sound, or leave the row out')
         yield container, container.streams.audio[0]
