@@ -126,9 +126,9 @@ def plot_retrieval(metrics: dict, ax=None):
 
 # %% ../../nbs/7_evaluation/2_charts.ipynb #77731e28
 def save_figure(path: Path, draw, note: str = '') -> Path:
-    "Save the figure that `draw` makes, with a note in its corner."
+    "Save the figure that `draw` makes, with a note under its right corner."
     fig = np.ravel(draw())[0].figure
-    fig.text(0.995, 0.005, note, ha='right', va='bottom', fontsize=6, color='0.4', parse_math=False)
+    fig.text(0.995, -0.01, note, ha='right', va='top', fontsize=6, color='0.4', parse_math=False)
     with atomic_path(path) as tmp: fig.savefig(tmp, format='png', dpi=150, bbox_inches='tight')
     plt.close(fig)
     return path
