@@ -93,7 +93,8 @@ def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
 def train_rows(ckpt: Checkpoint, path: Path) -> list[Utterance] | None:
     "The rows that the head was trained on, text alone; None where they are not at hand."
     if is_shipped(path): return None
-    try: return load_corpus(ckpt.config['root'] or demo_corpus(), skip_bad=True, clips=False, split='train').split('train')
+    root = ckpt.config['root'] or demo_corpus()
+    try: return load_corpus(root, skip_bad=True, clips=False, split='train').split('train')
     except TamersError: return None
 
 def by_group(train: list[Utterance] | None, split: Split, e: Evaluation) -> dict:

@@ -160,7 +160,8 @@ def _conclude(self: Recognizer, job: Job) -> Prediction:
     named = lambda p: dict(zip(self.ckpt.classes, p.tolist()))
     p, z_a = combine(scored)
     if not p.isfinite().all():
-        raise TamersError(f'{job.name}: the scores are no numbers: {self.path} is damaged; fetch it again, or train anew')
+        raise TamersError(f'{job.name}: the scores are no numbers: {self.path} is damaged; '
+                          'fetch it again, or train anew')
     probabilities = named(p)
     windows = [Window(start, end, None if q is None else named(q.exp())) for start, end, q, _ in scored]
     return Prediction(
