@@ -214,7 +214,7 @@ def forget(self: Run, ckpt: Checkpoint) -> None:
     if rows or loss: t.plateau.best, t.plateau.stale = math.inf, 0
     if rows or loss and metric == 'loss': mark = -math.inf
     elif changed('best_metric'):
-        mark = score_of(load_checkpoint(best if best.exists() else self.cfg.load_checkpoint).metrics, metric)
+        mark = float(score_of(load_checkpoint(best if best.exists() else self.cfg.load_checkpoint).metrics, metric))
     else: return
     t.best.best, t.best.mark, t.best.stale = mark, mark, 0
 
