@@ -7,8 +7,6 @@ from __future__ import annotations
 import html, os, re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -171,10 +169,9 @@ def notice_repeats(utterances: list[Utterance]) -> list[str]:
 # %% ../../nbs/1_data/3_corpus.ipynb #cfc670e8
 def notice_disagreements(utterances: list[Utterance]) -> list[str]:
     "A line about clips that carry different labels in different rows."
-    known = sorted(((u.clip, u.label) for u in utterances if u.clip))
-    clips = groupby(known, key=itemgetter(0))
-    torn = {clip for clip, same in clips if len(set(same)) > 1}
-    rows = defaultdict(list)
+    first, torn, rows = {}, set(), defaultdict(list)
+    for u in utterances:
+        if (clip := u.clip) and first.setdefault(clip, u.label) != u.label: torn.add(clip)
     for u in utterances:
         if (clip := u.clip) in torn: rows[clip].append(u)
     if not rows: return []

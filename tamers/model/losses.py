@@ -80,7 +80,7 @@ def classification_loss(
     if other is not None: y = own[:, None]*y + (1 - own[:, None])*F.one_hot(other, logits.shape[1])
     if weights is not None: y = weights * y
     row = y.sum(-1)
-    spread = (cost if present is None else cost[:, present]).mean(-1)
+    spread = cost.mean(-1) if present is None else (cost * present).sum(-1) / present.sum()
     total = (1 - smoothing)*(y * cost).sum(-1) + smoothing*row*spread
     return total.sum() / row.sum().clamp(min=1e-12)
 

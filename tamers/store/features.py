@@ -171,6 +171,11 @@ class Split:
     features: Features
     labels: torch.Tensor        # class number of each utterance (N,)
 
+    @property
+    def counts(self) -> torch.Tensor:
+        "Rows of each class (C,)."
+        return torch.bincount(self.labels, minlength=len(EMOTIONS))
+
 # %% ../../nbs/3_store/2_features.ipynb #033cd2f2
 def make_split(
     corpus: Corpus,

@@ -55,8 +55,8 @@ def prepare_data(
         if not cfg.root: say(DEMO_NOTICE)
         if cfg.text_adapt != 'none' and text: encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
     train, dev = read_splits(reader, encoders, ('train', 'dev'), store=cfg.store, ready=ready)
-    if absent := set(EMOTIONS) - {u.label for u in train.utterances}:
-        say(f"train has no rows of {', '.join(sorted(absent))}: the model learns never to answer so")
+    if absent := [emotion for emotion, n in zip(EMOTIONS, train.counts) if not n]:
+        say(f"train has no rows of {', '.join(absent)}: the model learns never to answer so")
     return train, dev, encoders
 
 # %% ../../nbs/6_training/7_run.ipynb #622b3522
@@ -99,7 +99,7 @@ def make_trainer(
     fused = acc.device.type in ('cpu', 'cuda')
     optimizer = torch.optim.AdamW(param_groups(model, cfg.weight_decay), lr=cfg.lr, fused=fused)
     if acc.scaler is not None: optimizer = acc.prepare(optimizer)
-    counts = torch.bincount(train.labels, minlength=len(EMOTIONS)).to(acc.device)
+    counts = train.counts.to(acc.device)
     ids = tuple(identities(s.utterances) if cfg.contrastive == 'duplicates' else None for s in (train, dev))
     plateau = Plateau(patience=cfg.hp_patience, tolerance=cfg.hp_tolerance, lr_factor=cfg.lr_decay_factor,
         min_lr=cfg.min_lr, wd_factor=cfg.wd_growth_factor, max_wd=cfg.max_weight_decay)
@@ -145,9 +145,8 @@ def save(self: Run, metrics: dict, better: bool) -> None:
     self.cleared = True
     weights = {k: v.cpu() for k, v in t.judged.state_dict().items()}
     encoders = {k: dict(spec=e.spec, name=e.name, revision=e.revision) for k, e in self.encoders.items()}
-    counts = torch.bincount(t.train.labels, minlength=len(EMOTIONS)).tolist()
     now = Checkpoint(weights, self.model_args, encoders, asdict(self.cfg), dict(metrics, epoch=t.epoch, step=t.step),
-                     counts, t.state())
+                     t.train.counts.tolist(), t.state())
     if better: save_checkpoint(now, self.folder/'best.pt')
     save_checkpoint(now, self.folder/'last.pt')
 
@@ -208,8 +207,7 @@ def forget(self: Run, ckpt: Checkpoint) -> None:
     "Put the best values so far where they belong if this run measures dev otherwise than the one before."
     t, best, before = self.trainer, Path(self.cfg.load_checkpoint).with_name('best.pt'), ckpt.config
     def changed(*names): return any(before[k] != getattr(self.cfg, k) for k in names if k in before)
-    counts = torch.bincount(t.train.labels, minlength=len(EMOTIONS)).tolist()
-    rows = counts != ckpt.train_counts or changed('eval_batches', 'eval_shuffle')
+    rows = t.train.counts.tolist() != ckpt.train_counts or changed('eval_batches', 'eval_shuffle')
     loss, metric = changed(*DEV_LOSS), self.cfg.best_metric
     if rows or loss: t.plateau.best, t.plateau.stale = math.inf, 0
     if rows or loss and metric == 'loss': mark = -math.inf

@@ -360,7 +360,7 @@ def read_checkpoint(name, data, here):
     config_from_flags(['--load-checkpoint', str(here/'best.pt')])
     model, encoders = FusionModel(**trained()['model_args']), {k: SimpleNamespace(spec=spec) for k,
         spec in specs.items()}
-    train = SimpleNamespace(utterances=[], labels=torch.zeros(0, dtype=torch.long))
+    train = SimpleNamespace(utterances=[], counts=torch.zeros(7, dtype=torch.long))
     t = Trainer(model=model, optimizer=torch.optim.AdamW(param_groups(model, 0.)), best=BestScore(8, 0.),
         plateau=Plateau(2, 1e-3, .5, 1e-6, 2., .1), train=train, dev=None, accelerator=None, batch_size=2)
     cfg = TrainConfig(load_checkpoint=str(here/'best.pt'), save_path=str(here), epochs=10**6)
