@@ -15,6 +15,7 @@ from tamers.store.store import Workers
 from tamers.training import loop
 from tamers.training.run import train
 from tamers.training.watch import read_log
+from tests.harness.corpora import demo_rows
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +28,7 @@ def tiny(tmp_path_factory):
         w.writerow(['audio', 'text', 'label', 'split', 'dialogue', 'turn'])
         for split, per_class in (('train', 12), ('dev', 6)):
             taken = dict.fromkeys(EMOTIONS, 0)
-            for row in csv.DictReader(open(source/f'{split}_sent_emo.csv', encoding='utf-8', newline='')):
+            for row in demo_rows(split):
                 if taken[row['Emotion']] == per_class: continue
                 taken[row['Emotion']] += 1
                 dialogue, turn = row['Dialogue_ID'], row['Utterance_ID']

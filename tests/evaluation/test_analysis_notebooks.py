@@ -2,11 +2,9 @@
 import builtins, json, shutil
 from pathlib import Path
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
-import soundfile as sf
 from tamers import commands
-from tamers.core import EMOTIONS
+from tests.harness.corpora import tones
 
 NBS = Path(__file__).resolve().parents[2]/'nbs'/'analysis'
 SPACE, SIMILARITY, ERRORS, TRAINING, MATTERS = NOTEBOOKS = sorted(p.name for p in NBS.glob('*.ipynb'))
@@ -15,17 +13,7 @@ SPACE, SIMILARITY, ERRORS, TRAINING, MATTERS = NOTEBOOKS = sorted(p.name for p i
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
     "A manifest of tones. Its test split has five utterances of three emotions, no speakers and no dialogues."
-    folder, rng = tmp_path_factory.mktemp('corpus'), np.random.default_rng(0)
-    lines = ['audio,text,label,split']
-    splits = dict(train=EMOTIONS * 4, dev=EMOTIONS * 2, test=['joy', 'joy', 'anger', 'neutral', 'neutral'])
-    for split, labels in splits.items():
-        for i, label in enumerate(labels):
-            t = np.arange(8000 + 400 * i) / 16000
-            wave = .3 * np.sin(2 * np.pi * (100 + 80 * EMOTIONS.index(label)) * t) + .01 * rng.standard_normal(len(t))
-            sf.write(folder/f'{split}{i}.wav', wave, 16000)
-            lines.append(f'{split}{i}.wav,the <b>{label}</b> line {i},{label},{split}')
-    (folder/'manifest.csv').write_text('\n'.join(lines) + '\n')
-    return folder
+    return tones(tmp_path_factory.mktemp('corpus'), lambda label, i: f'the <b>{label}</b> line {i}')
 
 
 @pytest.fixture(scope='module')

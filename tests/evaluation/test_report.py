@@ -3,13 +3,11 @@ import html, os, re, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
 import nbformat
-import numpy as np
 import pytest
-import soundfile as sf
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tamers import commands
 from tamers.evaluation import analyze, report
-from tamers.core import EMOTIONS, TamersError
+from tests.harness.corpora import tones
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIL = 'you said <script>alert(1)</script> & <img src=x>'
@@ -19,17 +17,7 @@ PAGES = ['1_shared_space', '2_similarity', '3_errors', '4_training']
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
     "A manifest of tones whose transcripts hold a script; its test split has five utterances."
-    folder, rng = tmp_path_factory.mktemp('corpus'), np.random.default_rng(0)
-    lines = ['audio,text,label,split,speaker']
-    splits = dict(train=EMOTIONS * 4, dev=EMOTIONS * 2, test=['joy', 'joy', 'anger', 'neutral', 'neutral'])
-    for split, labels in splits.items():
-        for i, label in enumerate(labels):
-            t = np.arange(8000 + 400 * i) / 16000
-            wave = .3 * np.sin(2 * np.pi * (100 + 80 * EMOTIONS.index(label)) * t) + .01 * rng.standard_normal(len(t))
-            sf.write(folder/f'{split}{i}.wav', wave, 16000)
-            lines.append(f'{split}{i}.wav,{EVIL} {i},{label},{split},<i>Ross</i>')
-    (folder/'manifest.csv').write_text('\n'.join(lines) + '\n')
-    return folder
+    return tones(tmp_path_factory.mktemp('corpus'), lambda label, i: f'{EVIL} {i}', speaker='<i>Ross</i>')
 
 
 def train(corpus, *flags):

@@ -1,12 +1,11 @@
 "A class that the training split lacks: it is never answered, whatever weighs and smooths the others."
-import csv
 import pytest
 import torch
 from tamers.config import TrainConfig
-from tamers.data.demo import demo_corpus
 from tamers.model.checkpoint import load_checkpoint
 from tamers.model.losses import class_weights, classification_loss
 from tamers.training.run import train
+from tests.harness.corpora import demo_lines
 
 WAYS = dict(weighted_and_smoothed=dict(class_weight_gamma=1., label_smoothing=0.1),
             adjusted_and_smoothed=dict(classification='adjusted', adjust_tau=1., label_smoothing=0.1),
@@ -17,12 +16,7 @@ WAYS = dict(weighted_and_smoothed=dict(class_weight_gamma=1., label_smoothing=0.
 def no_disgust(tmp_path_factory):
     "The lines of the demo corpus, those of disgust left out, as a manifest of text alone."
     folder = tmp_path_factory.mktemp('absent')
-    with open(folder/'manifest.csv', 'w', newline='') as f:
-        w = csv.writer(f)
-        w.writerow(['text', 'label', 'split'])
-        for split in 'train', 'dev':
-            for row in csv.DictReader(open(demo_corpus()/f'{split}_sent_emo.csv', encoding='utf-8', newline='')):
-                if row['Emotion'] != 'disgust': w.writerow([row['Utterance'], row['Emotion'], split])
+    demo_lines(folder/'manifest.csv', without=['disgust'])
     return folder
 
 

@@ -15,6 +15,7 @@ from tamers.model.losses import classification_loss, contrastive_loss, identitie
 from tamers.training.loop import blend
 from tamers.training.watch import read_log
 from tamers.training.run import demo_head, train
+from tests.harness.corpora import demo_rows
 
 ALL = dict(fusion='gated', modality_dropout=0.3, contrastive='sigmoid', classification='focal', label_smoothing=0.1,
            mixup=0.4, weight_averaging=0.8, class_weight_gamma=0.5)
@@ -31,7 +32,7 @@ def common(tmp_path_factory):
         w.writerow(['audio', 'text', 'label', 'split'])
         for split, per_class in (('train', (30, 6, 6, 20, 40, 10, 14)), ('dev', (6,)*7)):
             left = dict(zip(EMOTIONS, per_class))
-            for row in csv.DictReader(open(source/f'{split}_sent_emo.csv', encoding='utf-8', newline='')):
+            for row in demo_rows(split):
                 if not left[row['Emotion']]: continue
                 left[row['Emotion']] -= 1
                 clip = f"clips/{split}/dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.wav"

@@ -1,24 +1,17 @@
 "A run that is resumed with other settings measures by these, and keeps what still holds."
-import csv
 import pytest
 from tamers.config import TrainConfig
-from tamers.data.demo import demo_corpus
 from tamers.model.checkpoint import load_checkpoint
 from tamers.training.run import train
 from tamers.training.watch import read_log
+from tests.harness.corpora import demo_lines
 
 
 @pytest.fixture(scope='module')
 def first(tmp_path_factory):
     "A run of four epochs on the lines of the demo, chosen by accuracy, and its settings."
     home = tmp_path_factory.mktemp('resume')
-    with open(home/'manifest.csv', 'w', newline='') as f:
-        w = csv.writer(f)
-        w.writerow(['text', 'label', 'split'])
-        for split in 'train', 'dev':
-            for row in csv.DictReader(open(demo_corpus()/f'{split}_sent_emo.csv', encoding='utf-8', newline='')):
-                w.writerow([row['Utterance'], row['Emotion'], split])
-    common = dict(root=str(home/'manifest.csv'), modality='text', num_workers=0, device='cpu',
+    common = dict(root=str(demo_lines(home/'manifest.csv')), modality='text', num_workers=0, device='cpu',
                   store_path=str(home/'store'))
     train(TrainConfig(**common, save_path=str(home/'run'), epochs=4, best_metric='accuracy'))
     return home/'run', common
