@@ -93,9 +93,8 @@ def retrieval_lines(m: dict) -> list[str]:
 def summary_text(m: dict) -> str:
     "The metrics of an evaluation as a readable text."
     lines = [f"{name:12} {m[k]:7.2%}   95 % interval {show_interval(m['intervals'][k])}" for k, name in SCORES.items()]
-    for unit in ('speaker', 'clip'):
-        if i := m['intervals_by'].get(unit):
-            lines += [f"accuracy if each {unit} counts as one ({i['units']}): {show_interval(i['accuracy'])}"]
+    lines += [f"accuracy resampled by {unit} ({i['units']}): {show_interval(i['accuracy'])}"
+              for unit, i in m['intervals_by'].items()]
     lines += ['', f"{'':10} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>6}"]
     for name, c in m['per_class'].items():
         lines += [f"{name:10} {c['precision']:9.1%} {c['recall']:9.1%} {c['f1']:9.1%} {c['support']:6}"]
@@ -120,9 +119,10 @@ def analyze_run(cfg: AnalyzeConfig, say=print) -> dict:
     path = find_checkpoint(cfg.checkpoint)
     ckpt, split, e = evaluate_checkpoint(path, cfg, say)
     own = corpus_of(ckpt, path)
-    e.metrics['groups'] = by_group(train_rows(ckpt, path), split, e)
     out, facts = results_folder(cfg, path, own), dict(checkpoint=str(path), **facts_of(cfg.root or own, cfg.split))
     if 'note' in facts and is_shipped(path): facts['note'] += FOREIGN
+    write_results(out, split, e, facts)   # before what takes longer, so that nothing is lost when it is stopped
+    e.metrics['groups'] = by_group(train_rows(ckpt, path), split, e)
     files, what = write_results(out, split, e, facts), f"{cfg.split} of {facts['root']}"
     text = f"{path} on {what} (n = {e.metrics['n']})\n\n{summary_text(e.metrics)}"
     if 'note' in facts: text += f"\n\n{facts['note']}"

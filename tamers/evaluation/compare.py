@@ -60,22 +60,27 @@ def differences(
     b,             # (T, N) predictions of the runs of B
     of: dict,      # {unit: (N,) the unit of each row}
     n: int = 2000, # resamples
+    paired: bool = False,  # run i of A and run i of B had the same seed
 ) -> dict:         # n, units, scores, per_class, rows, mcnemar_p
     "B minus A: every score with its paired bootstrap intervals, every class, and who alone is right where."
     labels, a, b = map(np.asarray, (labels, a, b))
     whole = [run_confusions(labels, p) for p in (a, b)]
-    drawn = {unit: [resample_runs(labels, p, groups, n) for p in (a, b)] for unit, groups in of.items()}
+    draws, count = (0, 0 if paired else 1), {unit: len(set(groups)) for unit, groups in of.items()}
+    drawn = {unit: [resample_runs(labels, p, groups, n, draw) for p, draw in zip((a, b), draws)]
+             for unit, groups in of.items()}
     def line(score, c=None):
         at = [float(mean_score(counts, score, c)) for counts in whole]
         gaps = {unit: mean_score(B, score, c) - mean_score(A, score, c) for unit, (A, B) in drawn.items()}
-        return dict(a=at[0], b=at[1], difference=at[1] - at[0], intervals={unit: limits(g) for unit, g in gaps.items()})
+        gap = at[1] - at[0]
+        intervals = {unit: limits(v, gap, count[unit], within=(-1, 1)) for unit, v in gaps.items()}
+        return dict(a=at[0], b=at[1], difference=gap, intervals=intervals)
     per_class = {name: dict(n=int((labels == c).sum()), f1=line('f1', c), recall=line('recall', c))
                  for c, name in enumerate(EMOTIONS)}
     rows = row_counts((a == labels).mean(0), (b == labels).mean(0))
     alone, p = (round(rows['only_a']), round(rows['only_b'])), None
     if len(a) == len(b) == 1: p = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.
-    return dict(n=len(labels), units={unit: len(set(groups)) for unit, groups in of.items()},
-                scores={k: line(k) for k in SCORES}, per_class=per_class, rows=rows, mcnemar_p=p)
+    return dict(n=len(labels), units=count, scores={k: line(k) for k in SCORES}, per_class=per_class, rows=rows,
+                mcnemar_p=p)
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #d23e67e7
 def difference_line(name: str, s: dict) -> str:
@@ -162,7 +167,8 @@ def compare(a: str, b: str, config: CompareConfig | None = None, say=print) -> d
     met = [[s.utterances[i] for i in r] for s, r in zip(splits, rows)]
     utterances = [v if u.audio is None else u for u, v in zip(*met)]   # a text model knows of no clips
     guesses = [np.stack([e.probs.argmax(-1).numpy()[r] for _, e in f.values()]) for f, r in zip(found, rows)]
-    d = differences(splits[0].labels[rows[0]].numpy(), *guesses, pick_units(utterances, cfg.resample), cfg.resamples)
+    labels, of = splits[0].labels[rows[0]].numpy(), pick_units(utterances, cfg.resample)
+    d = differences(labels, *guesses, of, cfg.resamples, paired=list(runs[0]) == list(runs[1]))
     left = [len(s.utterances) - d['n'] for s in splits]
     d.update(a=str(a), b=str(b), runs=dict(a=list(found[0]), b=list(found[1])), **facts_of(root, cfg.split),
              left_out=dict(only_a=left[0], only_b=left[1]))

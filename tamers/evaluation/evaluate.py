@@ -83,7 +83,7 @@ def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
     e = evaluate(ckpt.build().to(device), x, split.labels, batch_size=ckpt.config['batch_size'],
                  objective=objective, ids=ids)
     e.metrics['intervals_by'] = by = intervals_by(e, split.utterances)
-    e.metrics['intervals'] = by.get('dialogue') or score_intervals(e.labels, e.probs.argmax(-1))
+    e.metrics['interval_of'], e.metrics['intervals'] = next(iter(by.items()))
     e.metrics.update(trust(e, ckpt.temperature))
     e.probs = apply_temperature(e.probs, ckpt.temperature)
     if both and len(split.labels) > 1: e.metrics.update(retrieval_metrics(e.z_a, e.z_t))
@@ -144,10 +144,11 @@ def summarise_seeds(
 ) -> dict:             # seeds; scores: {seed: {score}}; mean, spread, intervals: {score}; intervals_by: {unit: {score}}
     "Scores of every seed, their mean, spread and 95 % interval."
     runs, by = list(predictions.values()), {}
+    each = {k: v.tolist() for k, v in scores_from_confusion(run_confusions(labels, runs)).items()}
     for unit, groups in of.items():
         drawn = scores_from_confusion(resample_runs(labels, runs, groups, n))
-        by[unit] = {k: limits(v.mean(1)) for k, v in drawn.items()} | dict(units=len(set(groups)))
-    each = {k: v.tolist() for k, v in scores_from_confusion(run_confusions(labels, runs)).items()}
+        count = len(set(groups))
+        by[unit] = {k: limits(v.mean(1), mean(each[k]), count) for k, v in drawn.items()} | dict(units=count)
     return dict(seeds=list(predictions), n=len(labels),
         scores={seed: dict(zip(each, s)) for seed, s in zip(predictions, zip(*each.values()))},
         mean={k: mean(v) for k, v in each.items()},

@@ -84,10 +84,9 @@ def score_group(
     "The size of a group, the share of its most frequent class, its four scores, and their intervals."
     counts = run_confusions(labels, [predictions])[0]
     scores = {k: float(v) for k, v in scores_from_confusion(counts).items()}
-    several = len(set(of)) > 1
-    intervals = score_intervals(labels, predictions, of if several else None)
-    if not several or scores['accuracy'] in (0, 1):
-        intervals['accuracy'] = tuple(map(float, wilson_interval(np.trace(counts), counts.sum())))
+    intervals, units = score_intervals(labels, predictions, of), len(set(of))
+    if scores['accuracy'] in (0, 1) and units > 1:
+        intervals['accuracy'] = tuple(map(float, wilson_interval(units * scores['accuracy'], units)))
     return dict(n=len(labels), majority=float(counts.sum(1).max() / counts.sum()), **scores, intervals=intervals)
 
 # %% ../../nbs/5_measure/4_groups.ipynb #cc96e3cd

@@ -11,7 +11,7 @@ from ..core import EMOTIONS, TamersError
 from .scores import class_scores, scores_from_confusion, to_numpy
 
 # %% auto #0
-__all__ = ['group_confusions', 'resample_confusions', 'limits', 'score_intervals', 'class_intervals', 'run_confusions',
+__all__ = ['FEW', 'group_confusions', 'run_confusions', 'resample_confusions', 'limits', 'score_intervals', 'class_intervals',
            'resample_runs', 'wilson_interval', 'permutation_p', 'paired_interval']
 
 # %% ../../nbs/5_measure/3_intervals.ipynb #3f3d8611
@@ -30,51 +30,6 @@ def group_confusions(
     np.add.at(counts, ([number[g] for g in groups], labels, predictions), 1)
     return counts
 
-# %% ../../nbs/5_measure/3_intervals.ipynb #f07d8108
-def resample_confusions(
-    labels,          # (N,) class indices
-    predictions,     # (N,) class indices
-    groups=None,     # (N,) the dialogue of each row; None: rows are drawn one by one
-    n: int = 1000,   # resamples
-) -> np.ndarray:     # (n, C, C) counts
-    "Confusion matrices of bootstrap resamples; raises `TamersError` when there is nothing to resample."
-    counts = group_confusions(labels, predictions, np.zeros(len(labels)) if groups is None else groups)
-    cells, rng = counts.reshape(len(counts), -1), np.random.default_rng(0)
-    if groups is None: resampled = rng.multinomial(len(labels), cells[0] / len(labels), size=n)
-    elif len(counts) == 1: raise TamersError('all rows are in one group: at least two are needed to resample groups')
-    else: resampled = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=n) @ cells
-    return resampled.reshape(n, *counts.shape[1:])
-
-# %% ../../nbs/5_measure/3_intervals.ipynb #14ad17e6
-def limits(
-    values,                # (n,) a score in each resample
-) -> tuple[float, float]:  # low, high
-    "The range of the middle 95 % of resampled values; NaN are left out, and NaN comes where nothing is left."
-    known = np.asarray(values)[~np.isnan(values)]
-    return tuple(np.percentile(known, [2.5, 97.5]).tolist()) if len(known) else (math.nan, math.nan)
-
-# %% ../../nbs/5_measure/3_intervals.ipynb #64b95d55
-def score_intervals(
-    labels,        # (N,) class indices
-    predictions,   # (N,) class indices
-    groups=None,   # (N,) the dialogue of each row; none: rows are drawn one by one
-    n: int = 1000, # resamples
-) -> dict:         # {score: (low, high)}, with the keys of SCORES
-    "95 % percentile bootstrap intervals of the four scores."
-    scores = scores_from_confusion(resample_confusions(labels, predictions, groups, n))
-    return {k: limits(v) for k, v in scores.items()}
-
-# %% ../../nbs/5_measure/3_intervals.ipynb #b0316d66
-def class_intervals(
-    labels,        # (N,) class indices
-    predictions,   # (N,) class indices
-    groups=None,   # (N,) the dialogue of each row; none: rows are drawn one by one
-    n: int = 1000, # resamples
-) -> dict:         # {emotion: dict(precision, recall, f1)}, each (low, high); NaN where 0/0
-    "95 % percentile bootstrap intervals of precision, recall and F1 of every class."
-    scores = class_scores(resample_confusions(labels, predictions, groups, n))
-    return {name: {k: limits(v[:, c]) for k, v in scores.items()} for c, name in enumerate(EMOTIONS)}
-
 # %% ../../nbs/5_measure/3_intervals.ipynb #2e1af88a
 def run_confusions(
     labels,       # (N,) class indices
@@ -83,16 +38,83 @@ def run_confusions(
     "The confusion matrix of every run."
     return np.concatenate([group_confusions(labels, p, np.zeros(len(labels))) for p in predictions])
 
+# %% ../../nbs/5_measure/3_intervals.ipynb #f07d8108
+def resample_confusions(
+    labels,          # (N,) class indices
+    predictions,     # (N,) class indices
+    groups=None,     # (N,) the dialogue of each row; None: rows are drawn one by one
+    n: int = 1000,   # resamples
+) -> np.ndarray:     # (n, C, C) counts
+    "Confusion matrices of bootstrap resamples."
+    counts = group_confusions(labels, predictions, np.zeros(len(labels)) if groups is None else groups)
+    G, rng = len(counts), np.random.default_rng(0)
+    cells = counts.reshape(G, -1).astype(float)
+    if groups is None: return rng.multinomial(len(labels), cells[0] / len(labels), size=n).reshape(n, *counts.shape[1:])
+    at_once = max(1, 2**20 // G)   # resamples at a time, so that the draws need 8 MB
+    sizes = [min(at_once, n - i) for i in range(0, n, at_once)]
+    drawn = [rng.multinomial(G, np.full(G, 1 / G), size=size) @ cells for size in sizes]
+    return np.concatenate(drawn).reshape(n, *counts.shape[1:])
+
+# %% ../../nbs/5_measure/3_intervals.ipynb #14ad17e6
+FEW = 20   # units, below which Student's interval is taken
+
+def limits(
+    values,                # (n,) a score in each resample
+    score: float,          # in the sample itself
+    units: int,            # dialogues, speakers or rows that were drawn
+    within=(0., 1.),       # the limits of the score
+) -> tuple[float, float]:  # low, high
+    "The 95 % interval of a resampled score; NaN are left out, and NaN comes where nothing is left."
+    known = np.asarray(values)[~np.isnan(values)]
+    if not len(known): return math.nan, math.nan
+    if units < 2: return within
+    ends = np.percentile(known, [2.5, 97.5])
+    if units < FEW:
+        half = stats.t.ppf(.975, units - 1) * math.sqrt(units / (units - 1)) * known.std()
+        ends = score - half, score + half
+    return tuple(np.clip(ends, *within).tolist())
+
+# %% ../../nbs/5_measure/3_intervals.ipynb #64b95d55
+def score_intervals(
+    labels,        # (N,) class indices
+    predictions,   # (N,) class indices
+    groups=None,   # (N,) the dialogue of each row; none: rows are drawn one by one
+    n: int = 1000, # resamples
+) -> dict:         # {score: (low, high)}, with the keys of SCORES
+    "95 % bootstrap intervals of the four scores."
+    units = len(labels) if groups is None else len(set(groups))
+    if units == len(labels): groups = None   # the same distribution, without a draw for each row
+    found = scores_from_confusion(run_confusions(labels, [predictions])[0])
+    drawn = scores_from_confusion(resample_confusions(labels, predictions, groups, n))
+    return {k: limits(v, float(found[k]), units) for k, v in drawn.items()}
+
+# %% ../../nbs/5_measure/3_intervals.ipynb #b0316d66
+def class_intervals(
+    labels,        # (N,) class indices
+    predictions,   # (N,) class indices
+    groups=None,   # (N,) the dialogue of each row; none: rows are drawn one by one
+    n: int = 1000, # resamples
+) -> dict:         # {emotion: dict(precision, recall, f1)}, each (low, high); NaN where 0/0
+    "95 % bootstrap intervals of precision, recall and F1 of every class."
+    counts = group_confusions(labels, predictions, range(len(labels)) if groups is None else groups)
+    true, said = counts.any(2), counts.any(1)   # (G, C): whether a class occurs in a unit, and is answered there
+    units = {k: v.sum(0) for k, v in dict(precision=said, recall=true, f1=true | said).items()}
+    found = class_scores(counts.sum(0))
+    drawn = class_scores(resample_confusions(labels, predictions, groups, n))
+    return {name: {k: limits(v[:, c], float(found[k][c]), units[k][c]) for k, v in drawn.items()}
+            for c, name in enumerate(EMOTIONS)}
+
 # %% ../../nbs/5_measure/3_intervals.ipynb #e2609c36
 def resample_runs(
     labels,          # (N,) class indices
     predictions,     # S times (N,) class indices: runs on the same rows
     groups,          # (N,) what is drawn: the dialogue of each row, its speaker, its clip, or its number
     n: int = 1000,   # resamples
+    draw: int = 0,   # which draw of runs; runs that share their seeds with others are drawn as these are
 ) -> np.ndarray:     # (n, S, C, C) counts
     "Resample groups and runs at once (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 2007)."
     counts = np.stack([resample_confusions(labels, p, groups, n) for p in predictions])
-    drawn = np.random.default_rng([0, len(counts)]).integers(len(counts), size=(n, len(counts)))
+    drawn = np.random.default_rng([draw, len(counts)]).integers(len(counts), size=(n, len(counts)))
     return counts[drawn, np.arange(n)[:, None]]
 
 # %% ../../nbs/5_measure/3_intervals.ipynb #5faccbfc
@@ -109,16 +131,15 @@ def wilson_interval(
 def permutation_p(
     wrong,         # (N,) bool
     index,         # (N,) group of each row, from 0
-    n: int = 2000, # shuffles
+    n: int = 2000, # deals
     seed: int = 0,
 ) -> float:        # from 1 / (n + 1) to 1
-    "How often shuffled errors differ between groups as much as these do."
-    if len(wrong) < 2: return 1.   # nothing to shuffle
-    member = np.eye(max(index) + 1)[index]
-    between = lambda w, axis: ((w @ member) ** 2 / np.maximum(member.sum(0), 1)).sum(axis)
-    found = stats.permutation_test([np.asarray(wrong, float)], between, permutation_type='pairings', vectorized=True,
-                                   n_resamples=n, batch=100, alternative='greater', rng=seed)
-    return float(found.pvalue)
+    "How often errors that are dealt out at random differ between groups as much as these do."
+    sizes = np.bincount(index)
+    errors = np.bincount(index, weights=wrong).astype(int)
+    dealt = np.random.default_rng(seed).multivariate_hypergeometric(sizes, errors.sum(), size=n, method='marginals')
+    between = lambda e: (e**2 / np.maximum(sizes, 1)).sum(-1)
+    return float((1 + (between(dealt) >= between(errors) * (1 - 1e-12)).sum()) / (n + 1))
 
 # %% ../../nbs/5_measure/3_intervals.ipynb #6d16109e
 def paired_interval(
