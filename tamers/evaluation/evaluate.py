@@ -52,7 +52,7 @@ def load_split(ckpt: Checkpoint, cfg: AnalyzeConfig, path: Path, say=print) -> S
     acc = make_accelerator(cfg.device, ckpt.config['amp'])
     encoders = {k: encoder_of(ckpt, k, getattr(cfg, f'{k}_encoder'), str(acc.device)) for k in ckpt.encoders}
     check_encoders(ckpt, {k: e.spec for k, e in encoders.items()}, path)
-    workers = Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory)
+    workers = Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory and acc.device.type == 'cuda')
     reader = Reader(accelerator=acc, batch_size=cfg.encode_batch_size, workers=workers, say=say,
                     **inherit(cfg, ckpt, path))
     return read_splits(reader, encoders, (cfg.split,))[0]

@@ -15,8 +15,8 @@ from ..encoders.encoder import Encoder
 from .fusion import FusionModel
 
 # %% auto #0
-__all__ = ['FORMAT', 'RELIED_ON', 'Checkpoint', 'save_checkpoint', 'load_checkpoint', 'as_checkpoint', 'check_encoders',
-           'encoder_of', 'is_finished', 'check_both']
+__all__ = ['FORMAT', 'RELIED_ON', 'NUMBERS', 'Checkpoint', 'save_checkpoint', 'load_checkpoint', 'as_checkpoint',
+           'check_encoders', 'encoder_of', 'is_finished', 'check_both']
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #559c538e
 FORMAT = 'tamers-1'
@@ -124,6 +124,7 @@ def _with_names(data: dict) -> dict:
 RELIED_ON = dict(config=('root', 'amp', 'batch_size', 'contrastive_weight', 'class_weight_gamma'),
                  trainer=('optimizer', 'plateau', 'best', 'epoch', 'batch', 'step'),
                  encoders=('spec', 'name', 'revision'))
+NUMBERS = 'epoch', 'step', 'n', 'accuracy', 'weighted_f1', 'macro_f1', 'uar', 'loss'   # of the metrics
 
 def _faults(data: dict) -> list[str]:
     "What the parts of a checkpoint lack, and what is wrong with them; an absent trainer state is no fault."
@@ -140,6 +141,8 @@ def _faults(data: dict) -> list[str]:
     missing = [f'{part}.{k} is missing' for part, has in held.items()
                for k in RELIED_ON[part.split('.')[0]] if k not in has]
     if missing: return missing
+    odd = [k for k in NUMBERS if not isinstance(data['metrics'].get(k, 0), (int, float))]
+    if odd: return [f'metrics.{k} is no number' for k in odd]
     for e in data['encoders'].values(): json.dumps(dict(e['spec']))   # plain values alone: others raise an error
     return _model_faults(data['model_args'], data['model'])
 

@@ -12,8 +12,8 @@ from ..encoders.precision import linear
 from .fusion import FusionModel, FusionOutput
 
 # %% auto #0
-__all__ = ['contrastive_loss', 'identities', 'sigmoid_loss', 'class_weights', 'classification_loss', 'align', 'Objective',
-           'objective_of']
+__all__ = ['contrastive_loss', 'identities', 'sigmoid_loss', 'repeats', 'class_weights', 'classification_loss', 'align',
+           'Objective', 'objective_of']
 
 # %% ../../nbs/4_model/3_losses.ipynb #b7e0fa21
 def contrastive_loss(
@@ -21,9 +21,11 @@ def contrastive_loss(
     z_t: torch.Tensor,          # (B, D), unit length
     logit_scale: torch.Tensor,  # logarithm of the inverse temperature
     positives: torch.Tensor | None = None, # right answers of each row, symmetric (B, B); None: its own pair
+    left_out: torch.Tensor | None = None,  # pairs that are no answers at all, symmetric (B, B)
 ) -> torch.Tensor:              # a scalar
     "Symmetric InfoNCE over the batch (CLIP: Radford et al., 2021; several positives: Khosla et al., 2020)."
     sim = linear(logit_scale.exp() * z_a, z_t)
+    if left_out is not None: sim = sim.masked_fill(left_out, -torch.inf)
     if positives is None: target = torch.arange(len(sim), device=sim.device)
     else: target = positives / positives.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(sim, target) + F.cross_entropy(sim.T, target))
@@ -43,10 +45,18 @@ def sigmoid_loss(
     z_t: torch.Tensor,          # (B, D), unit length
     logit_scale: torch.Tensor,  # logarithm of the inverse temperature
     logit_bias: torch.Tensor,
+    left_out: torch.Tensor | None = None,  # pairs that are not asked about (B, B)
 ) -> torch.Tensor:              # a scalar
     "Is this a pair? asked of all pairs of the batch (SigLIP: Zhai et al., 2023)."
     sim = linear(logit_scale.exp() * z_a, z_t) + logit_bias
-    return -F.logsigmoid((2*torch.eye(len(sim), device=sim.device) - 1) * sim).sum() / len(sim)
+    cost = -F.logsigmoid((2*torch.eye(len(sim), device=sim.device) - 1) * sim)
+    if left_out is not None: cost = cost.masked_fill(left_out, 0.)
+    return cost.sum() / len(sim)
+
+# %% ../../nbs/4_model/3_losses.ipynb #fb294b42
+def repeats(rows: torch.Tensor) -> torch.Tensor:   # (B,) -> (B, B)
+    "The pairs of a batch that are one row, drawn twice."
+    return (rows[:, None] == rows).fill_diagonal_(False)
 
 # %% ../../nbs/4_model/3_losses.ipynb #9f2c10ae
 def class_weights(
@@ -91,16 +101,20 @@ def align(
     labels: torch.Tensor,        # (B,)
     model: FusionModel,          # whose scale and bias are learnt
     ids: torch.Tensor | None = None, # duplicates: `identities` of the rows (B, 2)
+    rows: torch.Tensor | None = None, # numbers of the rows, where a batch may hold one twice (B,)
 ) -> torch.Tensor:               # a scalar
     "The contrastive loss of this kind. Raises `TamersError` for a kind that is not known or not fit for the model."
+    left_out = None if rows is None else repeats(rows)
     if kind == 'sigmoid':
-        if model.logit_bias is not None: return sigmoid_loss(out.z_a, out.z_t, model.logit_scale, model.logit_bias)
-        raise TamersError('the sigmoid loss needs a bias: it takes a FusionModel made with sigmoid_loss=True')
+        if model.logit_bias is None:
+            raise TamersError('the sigmoid loss needs a bias: it takes a FusionModel made with sigmoid_loss=True')
+        return sigmoid_loss(out.z_a, out.z_t, model.logit_scale, model.logit_bias, left_out)
     if kind == 'infonce': positives = None
     elif kind == 'duplicates': positives = (ids[:, None] == ids).any(-1)
     elif kind == 'supervised': positives = labels[:, None] == labels
     else: raise TamersError(f'contrastive {kind!r}: must be infonce, duplicates, supervised or sigmoid')
-    return contrastive_loss(out.z_a, out.z_t, model.logit_scale, positives)
+    if positives is not None: left_out = None   # a row that comes twice is among its positives
+    return contrastive_loss(out.z_a, out.z_t, model.logit_scale, positives, left_out)
 
 # %% ../../nbs/4_model/3_losses.ipynb #0ae09a13
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,11 +141,11 @@ class Objective:
             kind['log_prior'] = torch.where(self.counts > 0, self.adjust_tau * prior, 0.)
         return kind
 
-    def __call__(self, out: FusionOutput, labels, model, ids=None, other=None, own=None) -> dict[str, torch.Tensor]:
-        "Scalars by name; `ids` as in `align`, `other` and `own` as in `classification_loss`."
+    def __call__(self, out: FusionOutput, labels, model, ids=None, rows=None, other=None, own=None) -> dict:
+        "Scalars by name; `ids` and `rows` as in `align`, `other` and `own` as in `classification_loss`."
         classification = classification_loss(out.logits, labels, other=other, own=own, **self.kind)
         contrastive = torch.zeros_like(classification)
-        if self.contrastive_weight: contrastive = align(self.contrastive, out, labels, model, ids)
+        if self.contrastive_weight: contrastive = align(self.contrastive, out, labels, model, ids, rows)
         loss = self.contrastive_weight*contrastive + classification
         return dict(loss=loss, contrastive=contrastive, classification=classification)
 

@@ -192,7 +192,7 @@ class Workers:
         "Iterate over a dataset of whole batches; small ones are not worth starting a process for."
         n = min(self.num_workers, len(dataset) // 2)
         return DataLoader(dataset, batch_size=None, num_workers=n, prefetch_factor=self.prefetch_factor if n else None,
-            pin_memory=self.pin_memory and torch.cuda.is_available())
+            pin_memory=self.pin_memory)
 
 # %% ../../nbs/3_store/1_store.ipynb #3190767c
 def walk(

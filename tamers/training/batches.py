@@ -33,8 +33,11 @@ def balanced_batches(
 ) -> list[torch.Tensor]:
     "As many batches as `natural_batches`, with classes drawn evenly."
     size, n = min(batch_size, len(labels)), max(1, len(labels) // batch_size)
-    weights = 1 / torch.bincount(labels).double()[labels]
-    return list(torch.multinomial(weights, n * size, replacement=True, generator=generator).split(size))
+    counts, by_class = torch.bincount(labels), labels.argsort(stable=True)
+    present = counts.nonzero()[:, 0]
+    drawn = present[torch.randint(len(present), (n * size,), generator=generator)]
+    place = (torch.rand(n * size, dtype=torch.float64, generator=generator) * counts[drawn]).long()
+    return list(by_class[(counts.cumsum(0) - counts)[drawn] + place].split(size))
 
 # %% ../../nbs/6_training/1_batches.ipynb #44d5aefb
 def epoch_batches(

@@ -71,6 +71,12 @@ def plan(self: Trainer) -> list[torch.Tensor]:
     steps = [torch.cat(batches[i:i + self.accum]) for i in range(0, len(batches), self.accum)]
     return [rows[:len(rows) // world * world] for rows in steps[self.batch:]]
 
+# %% ../../nbs/6_training/4_loop.ipynb #023d32ad
+@patch(as_prop=True)
+def step_rows(self: Trainer) -> int:
+    "Rows of a whole step, over all processes."
+    return self.batch_size * self.accum * self.accelerator.num_processes
+
 # %% ../../nbs/6_training/4_loop.ipynb #64fbbebe
 @patch
 def share(self: Trainer, rows: torch.Tensor) -> tuple:
@@ -100,6 +106,7 @@ def take_step(
     "Take one step and move on; what `train_step` gives."
     mine = torch.cat(self.share(rows))
     extra = {} if self.ids[0] is None else dict(ids=self.ids[0][mine])
+    if self.sampler != 'shuffle': extra['rows'] = mine   # one may come twice
     if mix:
         partners, own = map(self.share, mix)
         inputs = [blend(*both) for both in zip(inputs, own)]
@@ -144,7 +151,9 @@ def score(
     "Metrics of `split`, computed by the first process for all."
     order, found = torch.arange(len(split.labels)), None
     if shuffle: order = torch.randperm(len(order), generator=torch.Generator().manual_seed(self.seed + self.step))
-    if batches: order = order[:batches * self.batch_size]
+    if batches:
+        n = min(len(order), batches * self.batch_size)
+        order = order[torch.arange(n) * len(order) // n]
     if self.accelerator.is_main_process:
         found = evaluate(self.judged, split.features, split.labels, batch_size=self.batch_size, order=order,
             objective=self.objective, ids=self.ids[split is self.dev],
@@ -156,7 +165,8 @@ def score(
 def state(self: Trainer) -> dict:
     "What a resumed run needs besides the weights that dev saw."
     state = dict(optimizer=self.optimizer.state_dict(), plateau=asdict(self.plateau), best=asdict(self.best),
-                 epoch=self.epoch, batch=self.batch, step=self.step, running=self.running.state())
+                 epoch=self.epoch, batch=self.batch, step=self.step, running=self.running.state(),
+                 step_rows=self.step_rows)
     if self.average is not None:
         state['weights'] = {k: v.cpu() for k, v in self.model.state_dict().items()}
         state['averaged'] = self.average.n_averaged.item()
@@ -178,6 +188,7 @@ def restore(self: Trainer, ckpt: Checkpoint) -> None:
         for k in names:
             if not isinstance(saved[k], (int, float)): raise ValueError(f'{k} is no number')
             setattr(holder, k, saved[k])
+    self.batch = self.batch * state.get('step_rows', self.step_rows) // self.step_rows
     self.running.restore(state.get('running', {}))
 
 # %% ../../nbs/6_training/4_loop.ipynb #3f57e85a

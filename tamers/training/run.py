@@ -38,7 +38,7 @@ def prepare_data(
     cfg: TrainConfig,
     acc: Accelerator,
     say=print,
-) -> tuple[Split, Split, dict]:  # train, dev and the encoders
+) -> tuple[Split, Split, dict, str]:  # train, dev, the encoders, and the split that is left to be evaluated on
     "Load the corpus, encode what the store lacks, and make the splits."
     audio = None if cfg.modality == 'text' else cfg.audio_encoder
     text = None if cfg.modality == 'audio' else cfg.text_encoder
@@ -49,15 +49,17 @@ def prepare_data(
     reader = Reader(accelerator=acc, store_root=Path(cfg.store_path or cache_dir()/'store'), root=cfg.root,
         skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels,
         transcribe=cfg.transcribe, batch_size=cfg.encode_batch_size, say=say,
-        workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory))
+        workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory and acc.device.type == 'cuda'))
+    left = []
     def ready(corpus):
         say(corpus.summary())
+        left.append('test' if corpus.split('test') else 'dev')
         if not cfg.root: say(DEMO_NOTICE)
         if cfg.text_adapt != 'none' and text: encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
     train, dev = read_splits(reader, encoders, ('train', 'dev'), store=cfg.store, ready=ready)
     if absent := [emotion for emotion, n in zip(EMOTIONS, train.counts) if not n]:
         say(f"train has no rows of {', '.join(absent)}: the model learns never to answer so")
-    return train, dev, encoders
+    return train, dev, encoders, left[0]
 
 # %% ../../nbs/6_training/7_run.ipynb #622b3522
 def adapted(cfg: TrainConfig, reader: Reader, encoder: Encoder, corpus: Corpus) -> Encoder:
@@ -181,13 +183,15 @@ def check_fits(self: Run, ckpt: Checkpoint) -> None:
 
 # %% ../../nbs/6_training/7_run.ipynb #afcdda10
 @patch
-def check_unfinished(self: Run) -> None:
-    "Raise `TamersError` if nothing is left to do, not even the temperature."
-    path, t = self.cfg.load_checkpoint, self.trainer
-    if uncalibrated(Path(path), self.folder): return
-    if t.epoch >= self.cfg.epochs: raise TamersError(f'{path}: has done {t.epoch} epochs; ask for more with --epochs')
-    if t.best.stop: raise TamersError(f'{path}: stopped because dev did not improve in {t.best.stale} evaluations; '
-                                      'raise --early-stop-patience, or set it to 0')
+def check_unfinished(self: Run, say) -> None:
+    "Say so if nothing is left to do; `TamersError` if another folder was to take what was done."
+    path, t, done = Path(self.cfg.load_checkpoint), self.trainer, None
+    if t.epoch >= self.cfg.epochs: done = f'has done {t.epoch} epochs; ask for more with --epochs'
+    elif t.best.stop: done = (f'stopped because dev did not improve in {t.best.stale} evaluations; '
+                              'raise --early-stop-patience, or set it to 0')
+    if done is None: return
+    if path.parent.resolve() != self.folder.resolve(): raise TamersError(f'{path}: {done}')
+    if not uncalibrated(path, self.folder): say(f'{path}: {done}')
 
 # %% ../../nbs/6_training/7_run.ipynb #ee046725
 @patch
@@ -199,7 +203,7 @@ def set_rates(self: Run, before: dict) -> None:
     if decay != before.get('weight_decay', decay): decays['weight_decay'] = decay
 
 # %% ../../nbs/6_training/7_run.ipynb #6e0f0a53
-DEV_LOSS = ('batch_size', 'contrastive', 'contrastive_weight', 'classification', 'class_weight_gamma', 'focal_gamma',
+DEV_LOSS = ('contrastive', 'contrastive_weight', 'classification', 'class_weight_gamma', 'focal_gamma',
             'adjust_tau', 'label_smoothing', 'modality')
 
 @patch
@@ -207,7 +211,8 @@ def forget(self: Run, ckpt: Checkpoint) -> None:
     "Put the best values so far where they belong if this run measures dev otherwise than the one before."
     t, best, before = self.trainer, Path(self.cfg.load_checkpoint).with_name('best.pt'), ckpt.config
     def changed(*names): return any(before[k] != getattr(self.cfg, k) for k in names if k in before)
-    rows = t.train.counts.tolist() != ckpt.train_counts or changed('eval_batches', 'eval_shuffle')
+    looked = ('eval_batches', 'eval_shuffle', *(['batch_size'] if self.cfg.eval_batches else []))
+    rows = t.train.counts.tolist() != ckpt.train_counts or changed(*looked)
     loss, metric = changed(*DEV_LOSS), self.cfg.best_metric
     if rows or loss: t.plateau.best, t.plateau.stale = math.inf, 0
     if rows or loss and metric == 'loss': mark = -math.inf
@@ -218,8 +223,8 @@ def forget(self: Run, ckpt: Checkpoint) -> None:
 
 # %% ../../nbs/6_training/7_run.ipynb #b54fae49
 @patch
-def resume(self: Run, ckpt: Checkpoint) -> None:
-    "Go on from a checkpoint; `TamersError` if it does not fit this run, or nothing is left to do."
+def resume(self: Run, ckpt: Checkpoint, say=print) -> None:
+    "Go on from a checkpoint; `TamersError` if it does not fit this run."
     self.check_fits(ckpt)
     try:
         self.trainer.restore(ckpt)
@@ -227,7 +232,7 @@ def resume(self: Run, ckpt: Checkpoint) -> None:
     except Exception as e:
         raise TamersError(f'{self.cfg.load_checkpoint}: its state to resume from is damaged ({str(e)[:200]}); '
                           "use another copy, or the run's other file (best.pt, last.pt)") from e
-    self.check_unfinished()
+    self.check_unfinished(say)
     self.set_rates(ckpt.config)
 
 # %% ../../nbs/6_training/7_run.ipynb #eff79a66
@@ -241,7 +246,11 @@ def stop_on_signal(t: Trainer, say, folder: Path):
     return on_signals(stop, signal.SIGINT, signal.SIGTERM)
 
 # %% ../../nbs/6_training/7_run.ipynb #ea2e6936
-def finish(cfg: TrainConfig, say=print) -> dict:
+def finish(
+    cfg: TrainConfig,
+    say=print,
+    split: str = 'test',   # what is left to evaluate on
+) -> dict:
     "Say how the run in `save_path` ended, and what to do next."
     folder = Path(cfg.save_path)
     best, last = (load_checkpoint(folder/name) for name in ('best.pt', 'last.pt'))
@@ -252,8 +261,9 @@ def finish(cfg: TrainConfig, say=print) -> dict:
         f"  accuracy {m['accuracy']:.2%}   weighted F1 {m['weighted_f1']:.2%}   macro F1 {m['macro_f1']:.2%}   "
         f"UAR {m['uar']:.2%}   loss {m['loss']:.3f}")
     if best.config.get('root') is None: say(f'  {DEMO_NOTICE}')
-    say(f"checkpoint: {folder/'best.pt'}\nlog:        {log_of(cfg)}\n"
-        f"next:       tamers-analyze --checkpoint {shlex.quote(str(folder/'best.pt'))}")
+    command = f"tamers-analyze --checkpoint {shlex.quote(str(folder/'best.pt'))}"
+    if split != 'test': command += f' --split {split}'
+    say(f"checkpoint: {folder/'best.pt'}\nlog:        {log_of(cfg)}\nnext:       {command}")
     return dict(best=folder/'best.pt', last=folder/'last.pt', metrics=m, epochs=now['epoch'], steps=now['step'])
 
 # %% ../../nbs/6_training/7_run.ipynb #45d99d4d
@@ -279,10 +289,10 @@ def train(
 def train_in(cfg: TrainConfig, acc: Accelerator, say=print) -> dict:
     "The same in a folder, `save_path`, that no other run has."
     ckpt = load_checkpoint(cfg.load_checkpoint) if cfg.load_checkpoint else None
-    train_split, dev, encoders = prepare_data(cfg, acc, say)
+    train_split, dev, encoders, left = prepare_data(cfg, acc, say)
     trainer, args = make_trainer(cfg, acc, train_split, dev, encoders)
     run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders)
-    if ckpt: run.resume(ckpt)
+    if ckpt: run.resume(ckpt, say)
     else: standardise_inputs(trainer.model, train_split, cfg.batch_size)
     if not cfg.store:
         cut = len(train_split.features.cut)
@@ -292,7 +302,7 @@ def train_in(cfg: TrainConfig, acc: Accelerator, say=print) -> dict:
         trainer.fit(cfg.epochs, log, run.save, say)
     if acc.is_main_process: run.calibrate()
     acc.wait_for_everyone()
-    return finish(cfg, say)
+    return finish(cfg, say, left)
 
 # %% ../../nbs/6_training/7_run.ipynb #fb79492a
 def train_everywhere(cfg: TrainConfig) -> dict:

@@ -13,7 +13,7 @@ from ..model.losses import Objective
 from ..measure.scores import classification_metrics
 
 # %% auto #0
-__all__ = ['OUTPUTS', 'param_groups', 'load_optimizer', 'train_step', 'Evaluation', 'evaluate']
+__all__ = ['OUTPUTS', 'LOSS_ROWS', 'param_groups', 'load_optimizer', 'train_step', 'Evaluation', 'mean_losses', 'evaluate']
 
 # %% ../../nbs/6_training/2_step.ipynb #1c374a0c
 def param_groups(
@@ -103,7 +103,7 @@ def train_step(
     *,
     accelerator,               # device, precision and processes
     objective: Objective = Objective(),
-    extra: dict = {},          # what else the objective takes of each row of this share: `ids`, `other`, `own`
+    extra: dict = {},          # what else the objective takes of each row of this share: `ids`, `rows`, `other`, `own`
     max_grad_norm: float = 0., # clip the gradient to this norm; 0: never
     seed: int = 0,             # of dropout in this step
 ) -> dict[str, torch.Tensor]:  # losses, gradient norm, logits and labels of the whole batch
@@ -129,6 +129,8 @@ def train_step(
     return {k: v.detach() for k, v in out.items()}
 
 # %% ../../nbs/6_training/2_step.ipynb #245eb946
+LOSS_ROWS = 64   # rows whose losses are taken together in an evaluation
+
 @dataclass
 class Evaluation:
     "What the model says of a split."
@@ -137,6 +139,22 @@ class Evaluation:
     z_a: torch.Tensor       # (N, shared_dim)
     z_t: torch.Tensor       # (N, shared_dim)
     labels: torch.Tensor    # (N,)
+
+# %% ../../nbs/6_training/2_step.ipynb #45821048
+def mean_losses(
+    model: FusionModel,
+    objective: Objective,
+    out: FusionOutput,        # of N rows
+    labels: torch.Tensor,     # their classes (N,)
+    ids: torch.Tensor | None, # their `identities` (N, 2), if the objective asks for them
+) -> dict[str, float]:
+    "The losses of an evaluation: means over `LOSS_ROWS` rows at a time."
+    sums = dict(loss=0., contrastive=0., classification=0.)
+    for rows in torch.arange(len(labels), device=labels.device).split(LOSS_ROWS):
+        part = FusionOutput(*(getattr(out, k)[rows] for k in OUTPUTS))
+        losses = objective(part, labels[rows], model, None if ids is None else ids[rows])
+        sums = {k: v + losses[k].item() * len(rows) for k, v in sums.items()}
+    return {k: v / len(labels) for k, v in sums.items()}
 
 # %% ../../nbs/6_training/2_step.ipynb #0e477e40
 @torch.no_grad()
@@ -155,17 +173,13 @@ def evaluate(
     was_training = model.training
     model.eval()
     order = torch.arange(len(labels)) if order is None else order
-    plan, outs, sums = order.split(batch_size), [], dict(loss=0., contrastive=0., classification=0.)
-    for rows, part in zip(plan, features.batches(plan)):
-        out = model(*part)
-        device = out.logits.device
-        losses = objective(out, labels[rows].to(device), model, None if ids is None else ids[rows].to(device))
-        sums = {k: v + losses[k].item() * len(rows) for k, v in sums.items()}
-        outs.append(out)
-    model.train(was_training)
-    z_a, z_t, logits = (torch.cat([getattr(o, k) for o in outs]).cpu() for k in OUTPUTS)
-    check_finite('scores of the classes', logits, lambda i: name(order[i].item()),
+    outs = [model(*part) for part in features.batches(order.split(batch_size))]
+    out = FusionOutput(*(torch.cat([getattr(o, k) for o in outs]) for k in OUTPUTS))
+    check_finite('scores of the classes', out.logits, lambda i: name(order[i].item()),
                  'this head has lost its way: take another checkpoint, or train with a smaller --lr')
-    probs, y = logits.softmax(-1), labels[order].cpu()
-    metrics = {k: v / len(order) for k, v in sums.items()} | classification_metrics(y, probs)
-    return Evaluation(metrics, probs, z_a, z_t, y)
+    y = labels[order].to(out.logits.device)
+    losses = mean_losses(model, objective, out, y, None if ids is None else ids[order].to(y.device))
+    model.train(was_training)
+    z_a, z_t, logits = (getattr(out, k).cpu() for k in OUTPUTS)
+    probs, y = logits.softmax(-1), y.cpu()
+    return Evaluation(losses | classification_metrics(y, probs), probs, z_a, z_t, y)

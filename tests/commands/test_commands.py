@@ -274,8 +274,10 @@ def test_resume_takes_new_settings_and_refuses_what_makes_no_sense(corpus, run, 
     shutil.copytree(run, tmp_path/'run', ignore=shutil.ignore_patterns('test*'))
     last, best = tmp_path/'run'/'last.pt', tmp_path/'run'/'best.pt'
     not_resumed = lambda path, *argv: refused(capsys, commands.tamers_train, ['--load-checkpoint', path, *argv])
-    words = not_resumed(last, '--epochs', '2')
+    words = not_resumed(last, '--epochs', '2', '--save-path', tmp_path/'new')
     assert all(w in words for w in ('last.pt', 'has done 2 epochs', '--epochs'))
+    commands.tamers_train(['--load-checkpoint', str(last)])
+    assert 'has done 2 epochs' in capsys.readouterr().out
     words = not_resumed(best, '--epochs', '5')
     assert all(w in words for w in ('best.pt', 'later', 'last.pt'))
     assert 'no state to resume' in not_resumed(shipped_checkpoint(), '--save-path', tmp_path/'new')

@@ -163,7 +163,7 @@ def until_it_ends(folder, flags, want, then, figures):
         now = held(folder)
         figures['lost'] += lost(then, now)
         then = now
-        if not code or f'has done {EPOCHS} epochs' in said: break    # it was killed after the last thing it had to do
+        if not code: break
     else: figures['stuck'].append(said[-500:])
     figures['runs'] += 1
     if differ := differences(want, outcome(now)): figures['differing'].append([str(folder.name), *differ[:6]])
