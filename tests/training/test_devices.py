@@ -1,4 +1,5 @@
 "What a processor cannot run is held here: which types a device is asked for, and which precision it is given."
+from types import SimpleNamespace
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -50,12 +51,36 @@ def test_the_objective_asks_for_no_float64(device, settings):
     assert loss.device.type == device and loss.dtype == torch.float32
 
 
-@pytest.mark.parametrize('native, precision, dtype', [(True, 'bf16', torch.bfloat16), (False, 'fp16', torch.float16)])
-def test_bfloat16_where_it_is_built_in_and_not_where_it_is_emulated(monkeypatch, native, precision, dtype):
-    "Ampere has it; on Turing and Volta torch emulates it, slowly, and says that it is supported."
-    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation=True: native or including_emulation)
-    monkeypatch.setattr(runs, 'pick_device', lambda device: torch.device('cuda'))
+CARDS = dict(Volta=((7, 0), 'fp16', torch.float16), Turing=((7, 5), 'fp16', torch.float16),
+             Ampere=((8, 0), 'bf16', torch.bfloat16), Hopper=((9, 0), 'bf16', torch.bfloat16))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    "What accelerate is asked for, on a device that is not there."
     monkeypatch.setattr(runs, 'Accelerator', lambda **asked: asked)
-    assert runs.make_accelerator(None, amp=True)['mixed_precision'] == precision
-    assert runs.make_accelerator(None, amp=False)['mixed_precision'] == 'no'
-    assert pick_dtype(torch.device('cuda'), True) == dtype
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    monkeypatch.setattr(torch.cuda, '_check_bf16_tensor_supported', lambda device: True)   # it is emulated everywhere
+    def on(kind, capability=None, amp=True):
+        card = SimpleNamespace(major=capability and capability[0], minor=capability and capability[1])
+        monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: card)
+        monkeypatch.setattr(runs, 'pick_device', lambda device: torch.device(kind))
+        return runs.make_accelerator(None, amp=amp)['mixed_precision']
+    return on
+
+
+@pytest.mark.parametrize('card', CARDS)
+def test_bfloat16_where_it_is_built_in_and_not_where_it_is_emulated(asked, card):
+    "Volta and Turing have none: torch emulates it, slowly, and says that it is supported."
+    capability, precision, dtype = CARDS[card]
+    assert asked('cuda', capability) == precision
+    assert torch.cuda.is_bf16_supported()
+    assert pick_dtype('cuda', 100e6) == dtype
+    assert asked('cuda', capability, amp=False) == 'no'
+
+
+@pytest.mark.parametrize('kind', ['mps', 'cpu'])
+def test_no_mixed_precision_where_it_gains_nothing(asked, kind):
+    assert asked(kind) == 'no'
+    assert pick_dtype('mps', 100e6) == torch.float32
