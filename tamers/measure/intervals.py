@@ -11,8 +11,8 @@ from ..core import EMOTIONS, TamersError
 from .scores import class_scores, scores_from_confusion, to_numpy
 
 # %% auto #0
-__all__ = ['FEW', 'group_confusions', 'run_confusions', 'resample_confusions', 'limits', 'score_intervals', 'class_intervals',
-           'resample_runs', 'wilson_interval', 'permutation_p', 'paired_interval']
+__all__ = ['FEW', 'group_confusions', 'run_confusions', 'resample_confusions', 'limits', 'distinct', 'score_intervals',
+           'class_intervals', 'resample_runs', 'wilson_interval', 'permutation_p', 'paired_interval']
 
 # %% ../../nbs/5_measure/3_intervals.ipynb #3f3d8611
 def group_confusions(
@@ -74,6 +74,11 @@ def limits(
         ends = score - half, score + half
     return tuple(np.clip(ends, *within).tolist())
 
+# %% ../../nbs/5_measure/3_intervals.ipynb #5f395a0a
+def distinct(groups, n: int):
+    "The groups of `n` rows; None where each row is a group of its own: a thousand resamples then cost one draw each."
+    return None if groups is None or len(set(groups)) == n else groups
+
 # %% ../../nbs/5_measure/3_intervals.ipynb #64b95d55
 def score_intervals(
     labels,        # (N,) class indices
@@ -82,8 +87,8 @@ def score_intervals(
     n: int = 1000, # resamples
 ) -> dict:         # {score: (low, high)}, with the keys of SCORES
     "95 % bootstrap intervals of the four scores."
+    groups = distinct(groups, len(labels))
     units = len(labels) if groups is None else len(set(groups))
-    if units == len(labels): groups = None   # the same distribution, without a draw for each row
     found = scores_from_confusion(run_confusions(labels, [predictions])[0])
     drawn = scores_from_confusion(resample_confusions(labels, predictions, groups, n))
     return {k: limits(v, float(found[k]), units) for k, v in drawn.items()}
@@ -96,6 +101,7 @@ def class_intervals(
     n: int = 1000, # resamples
 ) -> dict:         # {emotion: dict(precision, recall, f1)}, each (low, high); NaN where 0/0
     "95 % bootstrap intervals of precision, recall and F1 of every class."
+    groups = distinct(groups, len(labels))
     counts = group_confusions(labels, predictions, range(len(labels)) if groups is None else groups)
     true, said = counts.any(2), counts.any(1)   # (G, C): whether a class occurs in a unit, and is answered there
     units = {k: v.sum(0) for k, v in dict(precision=said, recall=true, f1=true | said).items()}
