@@ -183,6 +183,23 @@ def test_a_wav_that_is_shorter_than_its_data_chunk_says(tmp_path):
                     read(tmp_path/'a.wav')
 
 
+class Counted(io.BytesIO):
+    "A file that does not let itself be read for ever."
+    reads = 0
+
+    def read(self, *args):
+        self.reads += 1
+        assert self.reads < 10_000, 'it is read without end'
+        return super().read(*args)
+
+
+@pytest.mark.parametrize('chunks', [bytes(200_000), b'RIFF\0\0\0\0'], ids=['empty chunks', 'a whole in the whole'])
+def test_a_wav_of_chunks_without_end(monkeypatch, chunks):
+    whole = Clip('a.wav', b'RIFF\0\0\0\0' + sound()[8:36] + chunks)
+    monkeypatch.setattr(tamers.data.audio, '_open', lambda clip: Counted(clip.data))
+    with pytest.raises(TamersError, match='a.wav: no sound in its first 1000 chunks; convert it again'): probe(whole)
+
+
 @pytest.mark.parametrize('value', [np.inf, -np.inf, np.nan])
 def test_samples_that_are_no_numbers(tmp_path, value):
     wave = tone(16_000)
