@@ -16,29 +16,37 @@ from .audio import probe
 from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 
 # %% auto #0
-__all__ = ['CP1252', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS', 'ROOT',
-           'read_text', 'decode_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'parse_int',
+__all__ = ['CP1252', 'LARGEST_TABLE', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS',
+           'ROOT', 'decode_text', 'read_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'parse_int',
            'check_unique', 'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span', 'meld_rows',
            'read_meld', 'check_inside', 'read_manifest', 'name_row', 'find_broken', 'find_corpus', 'load_corpus']
 
 # %% ../../nbs/1_data/4_load.ipynb #531f5377
 CP1252 = {i: bytes([i]).decode('cp1252', 'ignore') or chr(i) for i in range(0x80, 0xA0)} | {0xA0: ' '}
 
+def decode_text(data: bytes) -> str:
+    "Text from bytes in UTF-8 or cp1252, with the traces of a wrong encoding removed."
+    try: text = data.decode('utf-8-sig')
+    except UnicodeDecodeError: text = data.decode('latin-1')
+    return text.translate(CP1252)
+
+# %% ../../nbs/1_data/4_load.ipynb #acbe3f22
+LARGEST_TABLE = 2**30  # bytes
+
 def read_text(path: str | Path) -> str:
     "The text of a file, as `decode_text` reads it; `TamersError` if there is none to read."
-    try: data = Path(path).read_bytes()
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if not path.is_file(): raise TamersError(f'{path}: a pipe, a device or a folder; name a file')
+        if size > LARGEST_TABLE: raise TamersError(f'{path}: {size} bytes, and {LARGEST_TABLE} are allowed; split it')
+        data = path.read_bytes()
     except OSError as e:
         raise TamersError(f'{path}: cannot be read ({e.strerror}); check its permissions, or where it links to') from e
     if b'\0' in data:
         raise TamersError(f'{path}: not text in UTF-8, as it holds zero bytes (a spreadsheet, an archive, UTF-16?); '
                           'save it as CSV in UTF-8')
     return decode_text(data)
-
-def decode_text(data: bytes) -> str:
-    "Text from bytes in UTF-8 or cp1252, with the traces of a wrong encoding removed."
-    try: text = data.decode('utf-8-sig')
-    except UnicodeDecodeError: text = data.decode('latin-1')
-    return text.translate(CP1252)
 
 # %% ../../nbs/1_data/4_load.ipynb #72f3f86b
 def csv_rows(path: str | Path, required):

@@ -1,5 +1,5 @@
 "Files from strangers: what they may ask for, where they may lead, and that nothing of theirs runs."
-import io, json, os, pickle, struct, tarfile, tracemalloc
+import io, json, os, pickle, re, struct, tarfile, threading, tracemalloc
 import numpy as np
 import pytest
 import soundfile
@@ -19,6 +19,8 @@ from tamers.encoders.encoder import Encoder
 from tamers.data.files import open_corpus
 from tamers.store.listings import find_listing, open_listings, shard_corpus
 from tamers.data.files import FileIndex
+from tamers.prediction.recognizer import read_table
+from tamers.store.shards import read_shard
 
 
 # ---- manifests that lead elsewhere ----
@@ -227,6 +229,27 @@ def test_the_same_clip_with_two_labels_is_counted(tmp_path):
     assert 'clips whose rows disagree about the label: 1, in 2 rows (train 0 joy and dev 1 anger)' in corpus.notes
 
 
+# ---- tables that are no files ----
+
+@pytest.mark.parametrize('name', ['manifest.csv', 'manifest.jsonl', 'train_sent_emo.csv'])
+@pytest.mark.parametrize('kind, words', [
+    ('pipe', 'a pipe, a device or a folder; name a file'), ('device', 'a pipe, a device or a folder; name a file'),
+    ('terabyte', '1099511627776 bytes, and 1073741824 are allowed; split it')])
+def test_tables_that_are_no_files(tmp_path, name, kind, words):
+    "A pipe would be waited for, a device has no end, and a terabyte has one too late."
+    table = tmp_path/name
+    if kind == 'device': table.symlink_to('/dev/null')
+    elif kind == 'terabyte':
+        table.touch()
+        os.truncate(table, 2**40)
+    else:
+        os.mkfifo(table)
+        threading.Thread(target=table.write_text, args=['nobody should read this'], daemon=True).start()
+    if name.startswith('train'): (tmp_path/'dev_sent_emo.csv').touch()
+    for read in (lambda: load_corpus(tmp_path, clips=False), lambda: read_table(table)):
+        with pytest.raises(TamersError, match=f'{table}: {words}'): read()
+
+
 # ---- archives ----
 
 def test_a_table_whose_clips_are_paths(tmp_path):
@@ -265,6 +288,30 @@ def test_a_small_archive_of_many_zeros(tmp_path, kind, words):
     else:
         assert error is None
         assert [r.fault for r in records] == ['.json is too large: 67108864 bytes, and 16777216 are allowed', None]
+
+
+@pytest.mark.parametrize('column', ['audio', 'text'])
+def test_a_small_table_of_many_zeros(tmp_path, column):
+    "What a column unpacks to is told at the end of the file, and is read before it is unpacked."
+    import pyarrow as pa
+    columns = dict(audio=clips(2), label=['joy', 'joy'], text=['a', 'b'])
+    if column == 'audio': columns['audio'] = pa.array([dict(bytes=bytes(2**27))] * 2, columns['audio'].type)
+    else: columns['text'] = [' ' * 2**27, 'b']
+    root = write_parquet(tmp_path/'a.parquet', columns, compression='zstd', use_dictionary=False)
+    assert root.stat().st_size < 100_000
+    records, error = read_all(root)
+    assert not records and re.match(rf'{root}: column {column}(.bytes)? unpacks \d+ bytes to \d+, as neither', error)
+
+
+def test_equal_clips_are_not_unpacked_all_at_once(tmp_path):
+    "A table holds equal values once, and each row of it as often as it is read."
+    import pyarrow as pa
+    rows = pa.array([dict(bytes=bytes(2**25))] * 16, pa.struct(dict(bytes=pa.binary())))
+    root = write_parquet(tmp_path/'a.parquet', dict(audio=rows), compression='zstd', dictionary_pagesize_limit=2**30)
+    tracemalloc.start()
+    assert [len(r.data) for r in read_shard(str(root))] == [2**25] * 16
+    assert tracemalloc.get_traced_memory()[1] < 2**28 + 2**27
+    tracemalloc.stop()
 
 
 def test_a_listing_that_was_changed_is_made_again(tmp_path):
