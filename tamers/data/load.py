@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 import numpy as np
 from tqdm import tqdm
-from ..core import did_you_mean, EMOTIONS, SPLITS, TamersError
+from ..core import cut, did_you_mean, EMOTIONS, SPLITS, TamersError
 from .audio import probe
 from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 
@@ -85,7 +85,7 @@ def jsonl_rows(path: str | Path, required):
         except ValueError as e:
             raise TamersError(f'{path}, line {n}: not JSON ({e}); write one object on each line') from e
         if not isinstance(row, dict):
-            raise TamersError(f'{path}, line {n}: is {line.strip()[:40]}; '
+            raise TamersError(f'{path}, line {n}: is {cut(line.strip())}; '
                               f'write an object with the keys {some(required)}')
         check_columns(f'{path}, line {n}', row, required)
         yield n, {c: '' if v is None else str(v).strip() for c, v in row.items()}
@@ -100,8 +100,8 @@ def check_names(path: str | Path, rows, **allowed):
         if not wrong: yield line, row
     for column, values in unknown.items():
         if not values: continue
-        found, names = some(f'{value[:60]!r} (line {line})' for value, line in values.items()), allowed[column]
-        hint = did_you_mean(next(iter(values))[:60], names)
+        found, names = some(f'{cut(value)!r} (line {line})' for value, line in values.items()), allowed[column]
+        hint = did_you_mean(next(iter(values)), names)
         raise TamersError(f"{path}: unknown {column} {found}; the names are {', '.join(names)}.{hint}")
 
 # %% ../../nbs/1_data/4_load.ipynb #05500a90
@@ -109,7 +109,7 @@ def parse_int(path, line, row, column) -> int:
     "The whole number of at most 64 bits in a cell; `TamersError` for anything else."
     try: return int(np.int64(int(row[column])))
     except (ValueError, OverflowError) as e:
-        raise TamersError(f'{path}, line {line}: {column} is {row[column][:60]!r}; write a whole number') from e
+        raise TamersError(f'{path}, line {line}: {column} is {cut(row[column])!r}; write a whole number') from e
 
 def check_unique(path, ids, split: str = ''):
     "Raise `TamersError` naming the ids that occur more than once."

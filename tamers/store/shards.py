@@ -8,7 +8,7 @@ import json, os, re, tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from ..core import EMOTIONS, TamersError
+from ..core import cut, EMOTIONS, TamersError
 from ..data.audio import Clip
 from ..data.corpus import some
 from ..data.load import decode_text, list_files
@@ -46,7 +46,7 @@ def expand_braces(pattern: str) -> list[str]:
         expanded += expand_braces(pattern[:found.start()] + part + pattern[found.end():])
         if len(expanded) > MOST_NAMES:
             what = f'stands for more than {MOST_NAMES} names'
-            raise TamersError(f'{pattern[:200]}: {what}; name a smaller range, or a folder')
+            raise TamersError(f'{cut(pattern, 200)}: {what}; name a smaller range, or a folder')
     return expanded
 
 # %% ../../nbs/3_store/3_shards.ipynb #9506e4bc

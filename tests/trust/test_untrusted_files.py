@@ -13,13 +13,13 @@ from tests.store.test_shards import clips, read_all, run, samples, sound, write_
 from tests.store.test_streams import encoders, made_rows, write_manifest  # noqa: F401, a fixture
 from tamers.data.audio import Clip, load_audio, probe
 from tamers.model.checkpoint import load_checkpoint
-from tamers.core import TamersError
+from tamers.core import shipped, TamersError
 from tamers.data.load import load_corpus
 from tamers.encoders.encoder import Encoder
 from tamers.data.files import open_corpus
 from tamers.store.listings import find_listing, open_listings, shard_corpus
 from tamers.data.files import FileIndex
-from tamers.prediction.recognizer import read_table
+from tamers.prediction.recognizer import load, read_table
 from tamers.store.shards import read_shard
 
 
@@ -336,6 +336,37 @@ def test_half_a_character_in_any_field(tmp_path):
     rows = {r['id']: r.get('fault') for r in listing.records()}
     assert rows == {'00000': None, '?': None,
         'half': 'its name, its transcript or another field holds half a character'}
+
+
+# ---- what a checkpoint says of its encoders ----
+
+@pytest.mark.parametrize('change, words', [
+    (lambda e: e['spec'].update({7: 'seven'}), r'spec: 7 is unknown'),
+    (lambda e: e['spec'].pop('pooling'), 'spec: pooling is missing'),
+    (lambda e: e['spec'].update(pooling=['mean']), r"spec: pooling \['mean'\] must be str"),
+    (lambda e: e['spec'].update(layer='2'), "spec: layer '2' must be int"),
+    (lambda e: e['spec'].update(context='words'), "spec: context: 'words' is no dict"),
+    (lambda e: e['spec'].update(context=dict(turns=1)), 'spec: context: speakers is missing'),
+    (lambda e: e['spec'].update({'x' * 100_000: 1}), "spec: 'x+ … x+' is unknown"),
+    (lambda e: e.update(spec='mean'), "spec: 'mean' is no dict"),
+    (lambda e: e.update(name=5), 'name 5 must be str'),
+    (lambda e: e.update(revision=['main']), r"revision \['main'\] must be str")])
+def test_specs_of_strangers(tmp_path, change, words):
+    "Keys and types are checked when a checkpoint is read, and none of what it says is repeated at length."
+    data = torch.load(shipped('best.pt'), weights_only=True)
+    change(data['encoders']['audio'])
+    torch.save(data, tmp_path/'best.pt')
+    with pytest.raises(TamersError, match=f'best.pt: damaged or of another program: encoders.audio.{words}.*; use'):
+        load_checkpoint(tmp_path/'best.pt')
+
+
+@pytest.mark.parametrize('change', [dict(pooling='x' * 100_000), dict(identity='x' * 100_000)])
+def test_messages_can_be_read(tmp_path, change):
+    data = torch.load(shipped('best.pt'), weights_only=True)
+    data['encoders']['audio']['spec'].update(change)
+    torch.save(data, tmp_path/'best.pt')
+    with pytest.raises(TamersError) as e: load(tmp_path/'best.pt', audio_encoder='mini', text_encoder='mini')
+    assert len(str(e.value)) < 6000
 
 
 # ---- nothing of theirs runs ----
