@@ -129,7 +129,8 @@ def test_its_own_browser_is_answered(address, host):
 
 @pytest.mark.parametrize('headers', [
     dict(Host='evil.com'), dict(Host='evil.com:{port}', Origin='http://evil.com:{port}'),
-    dict(Host='127.0.0.1.evil.com'), dict(Host='192.168.1.2:{port}'), dict(Host='localhost:{port}', Origin='http://evil.com'),
+    dict(Host='127.0.0.1.evil.com'), dict(Host='192.168.1.2:{port}'),
+    dict(Host='localhost:{port}', Origin='http://evil.com'),
     dict(Host='localhost:{port}', Origin='http://localhost:3000'), dict(Host='localhost:{port}', Origin='null')])
 def test_other_pages_of_the_browser_are_refused(address, headers, tmp_path):
     "A name that was made to mean this machine, and a form on another page: no answer, and no file is kept."
