@@ -1,5 +1,6 @@
 "Files from strangers: what they may ask for, where they may lead, and that nothing of theirs runs."
 import io, json, os, pickle, re, struct, tarfile, threading, tracemalloc
+from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
@@ -14,6 +15,9 @@ from tests.store.test_streams import encoders, made_rows, write_manifest  # noqa
 from tamers.data.audio import Clip, load_audio, probe
 from tamers.model.checkpoint import load_checkpoint
 from tamers.core import shipped, TamersError
+from tamers.commands import command, hit_line, tamers_predict
+from tamers.data.corpus import Utterance
+from tamers.evaluation.search import Hit
 from tamers.data.load import load_corpus
 from tamers.encoders.encoder import Encoder
 from tamers.data.files import open_corpus
@@ -336,6 +340,39 @@ def test_half_a_character_in_any_field(tmp_path):
     rows = {r['id']: r.get('fault') for r in listing.records()}
     assert rows == {'00000': None, '?': None,
         'half': 'its name, its transcript or another field holds half a character'}
+
+
+# ---- what a terminal would obey ----
+
+OBEYED = ['\x1b[2J', '\x9b2J', '\r', '\x08', '\u202e']
+
+@pytest.mark.parametrize('evil', OBEYED)
+def test_no_command_prints_what_a_terminal_obeys(evil, capsys):
+    "Wherever below a command it is printed: an epoch of a checkpoint, a speaker, a label, an id."
+    @command
+    def tell(flags):
+        print('epoch', f'1{evil}', flush=True)
+        raise TamersError(f'no speaker {evil}')
+    with pytest.raises(SystemExit): tell([])
+    out, err = capsys.readouterr()
+    assert out.startswith('epoch 1') and err.startswith('error: no speaker') and evil not in out + err
+
+
+@pytest.mark.parametrize('flag', [None, '--csv', '--json'])
+def test_names_of_recordings_are_only_shown(tmp_path, capsys, flag):
+    "A table, CSV and JSON: names that a terminal would obey, one line each, and those that only look odd are kept."
+    names = [f'{i}{evil}.wav' for i, evil in enumerate([*OBEYED, '\n'])] + ['\u0645\u06cc\u200c.wav']
+    for name in names: (tmp_path/name).write_bytes(sound())
+    tamers_predict([str(tmp_path/name) for name in names] + ['--device', 'cpu'] + ([flag] if flag else []))
+    out, _ = capsys.readouterr()
+    assert not any(evil in out for evil in OBEYED) and names[-1] in out
+    if flag != '--csv': assert len(out.splitlines()) == len(names) + (flag is None)
+    if flag == '--json': assert [Path(json.loads(line)['file']).name for line in out.splitlines()] == names
+
+
+def test_hits_are_one_line_each():
+    u = Utterance('dia0\nutt0', 'test', 'two\nlines', 'joy', None)
+    assert len(hit_line(1, Hit(.5, u, rows=1)).splitlines()) == 1
 
 
 # ---- what a checkpoint says of its encoders ----
