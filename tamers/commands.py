@@ -4,29 +4,39 @@
 
 # %% ../nbs/99_commands.ipynb #4473d591
 from __future__ import annotations
-import csv, functools, json, sys
+import csv, functools, json, re, sys
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields
 from typing import Optional
 from .core import TamersError, cache_dir
 from .config import AnalyzeConfig, TrainConfig, check_ranges, opt, parser
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'HIT_COLUMNS', 'ANSWER_HEAD', 'printable', 'command', 'parse', 'is_log', 'config_from_flags',
-           'train_and_compare_seeds', 'tamers_train', 'tamers_analyze', 'tamers_compare', 'hit_line', 'hit_json',
-           'tamers_search', 'ModelChoice', 'PredictConfig', 'table_line', 'json_line', 'print_answers', 'questions',
-           'tamers_predict', 'AppConfig', 'tamers_app']
+__all__ = ['OBEYED', 'EXAMPLES', 'HIT_COLUMNS', 'ANSWER_HEAD', 'printable', 'Printable', 'command', 'parse', 'is_log',
+           'config_from_flags', 'train_and_compare_seeds', 'tamers_train', 'tamers_analyze', 'tamers_compare',
+           'hit_line', 'hit_json', 'tamers_search', 'ModelChoice', 'PredictConfig', 'table_line', 'json_line',
+           'print_answers', 'questions', 'tamers_predict', 'AppConfig', 'tamers_app']
 
 # %% ../nbs/99_commands.ipynb #0cadf09e
+OBEYED = r'[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]'
+
 def printable(text: str) -> str:
     "A text without characters that a terminal would obey."
-    return ''.join(c if c.isprintable() or c == '\n' else ' ' for c in text)
+    return re.sub(OBEYED, ' ', text)
+
+class Printable:
+    "A stream on which all is printable."
+    def __init__(self, stream): self.stream = stream
+    def __getattr__(self, name): return getattr(self.stream, name)
+    def write(self, text): return self.stream.write(printable(text))
 
 # %% ../nbs/99_commands.ipynb #40866ea0
 def command(run):
     "Make an entry point of a function of the flags, which are those of the process when none are given."
     @functools.wraps(run)
     def entry(flags=None):
-        try: return run(sys.argv[1:] if flags is None else flags)
+        try:
+            with redirect_stdout(Printable(sys.stdout)): return run(sys.argv[1:] if flags is None else flags)
         except TamersError as e: message, code = f'error: {e}', 2
         except OSError as e:
             what = f'{e.filename or "a file"}: {e.strerror or e}'
@@ -152,7 +162,8 @@ HIT_COLUMNS = f"{'rank':>4}  {'near':>6}  {'id':14} {'label':8}  transcript, cli
 def hit_line(rank: int, hit) -> str:
     "A `Hit` in one line: rank, similarity, id, label, transcript and clip."
     u, rows = hit.utterance, f'  ({hit.rows} rows)' if hit.rows > 1 else ''
-    return printable(f'{rank:4}  {hit.similarity:6.3f}  {u.id:14} {u.label:8}  {u.text}{rows}  {u.audio or ""}')
+    line = f'{rank:4}  {hit.similarity:6.3f}  {u.id:14} {u.label:8}  {u.text}{rows}  {u.audio or ""}'
+    return line.replace('\n', ' ')
 
 def hit_json(rank: int, hit) -> str:
     "A `Hit` as a JSON object."
@@ -212,7 +223,7 @@ def table_line(
     answer: object,  # a `Prediction`, or a `TamersError`
 ) -> str:
     "An answer in one line."
-    shown = printable(name if len(name) <= 30 else '…' + name[-29:])
+    shown = (name if len(name) <= 30 else '…' + name[-29:]).replace('\n', ' ')
     if isinstance(answer, TamersError): return f'{shown:30}  no answer'
     (label, p), *others = sorted(answer.probabilities.items(), key=lambda kv: -kv[1])
     then = ', '.join(f'{e} {q:.0%}' for e, q in others[:2])
@@ -225,7 +236,8 @@ def json_line(name: str, answer) -> str:
         row = dict(prediction=answer.label, confidence=answer.confidence, **asdict(answer))
         for hidden in ('label', 'z_audio', 'z_text'): del row[hidden]
         if not answer.windows: del row['windows']
-    return json.dumps(dict(file=name, **row), ensure_ascii=False)
+    line = json.dumps(dict(file=name, **row), ensure_ascii=False)
+    return re.sub(OBEYED, lambda c: f'\\u{ord(c[0]):04x}', line)   # the same for a program, and plain for a terminal
 
 # %% ../nbs/99_commands.ipynb #ef93b2da
 def print_answers(

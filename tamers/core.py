@@ -10,16 +10,26 @@ from importlib.util import find_spec
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['EMOTIONS', 'SPLITS', 'NO_LOCKS', 'TamersError', 'did_you_mean', 'atomic_path', 'whole_folder', 'alone_in',
+__all__ = ['EMOTIONS', 'SPLITS', 'NO_LOCKS', 'cut', 'TamersError', 'did_you_mean', 'atomic_path', 'whole_folder', 'alone_in',
            'cache_dir', 'shipped', 'sha256', 'remember', 'on_signals', 'stoppable']
 
 # %% ../nbs/00_core.ipynb #5c054031
 EMOTIONS = ('anger', 'disgust', 'fear', 'joy', 'neutral', 'sadness', 'surprise')
 SPLITS = ('train', 'dev', 'test')
 
+# %% ../nbs/00_core.ipynb #c7736b99
+def cut(
+    text: str,
+    most: int = 60, # characters; a longer text loses its middle
+) -> str:
+    "A text as one can read it, however long it is."
+    half = most // 2
+    return text if len(text) <= most else f'{text[:half]} … {text[-half:]}'
+
 # %% ../nbs/00_core.ipynb #9e33eb4a
 class TamersError(Exception):
     "Bad input: the message names what was given, where, and what to do about it."
+    def __init__(self, message=''): super().__init__(cut(str(message), 5000))
 
 # %% ../nbs/00_core.ipynb #63439139
 def did_you_mean(
@@ -27,7 +37,7 @@ def did_you_mean(
     choices,     # the valid names
 ) -> str:        # " Did you mean 'joy'?", or an empty string
     "A suggestion to end an error message with."
-    near = difflib.get_close_matches(str(value).lower(), [str(c) for c in choices], 1)
+    near = difflib.get_close_matches(cut(str(value)).lower(), [str(c) for c in choices], 1)
     return f" Did you mean {near[0]!r}?" if near else ''
 
 # %% ../nbs/00_core.ipynb #c4b03481

@@ -13,7 +13,7 @@ from ..core import TamersError
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'WINDOW', 'HOP', 'MIN_SAMPLES', 'LONGEST', 'MOST_CHANNELS', 'RATES', 'MOST_SAMPLES', 'SOUNDFILE',
-           'UNKNOWN', 'check_length', 'Clip', 'check_size', 'read_blocks', 'load_audio', 'probe']
+           'MOST_CHUNKS', 'UNKNOWN', 'check_length', 'Clip', 'check_size', 'read_blocks', 'load_audio', 'probe']
 
 # %% ../../nbs/1_data/1_audio.ipynb #43a3053f
 SAMPLE_RATE = 16_000           # Hz, everywhere in TAMERS
@@ -99,14 +99,17 @@ def _open_soundfile(path: str | Path | Clip):
     with _open(path) as file, soundfile.SoundFile(file if nameless else path) as f: yield f
 
 # %% ../../nbs/1_data/1_audio.ipynb #553f159e
+MOST_CHUNKS = 1000  # of a wav, before its sound
+
 def _check_riff(
     path: str | Path | Clip,  # only a RIFF (wav) header is judged
 ):
-    "Raise `TamersError` when a wav holds fewer bytes than its header says."
+    "Raise `TamersError` when a wav holds fewer bytes than its header says, or too many chunks before its sound."
     there = _size(path)
     with _open(path) as f:
         name, at = f.read(4), 0
-        while name in (b'RIFF', b'data') or at and len(name) == 4:  # the whole, then chunks up to the sound
+        for _ in range(MOST_CHUNKS):  # the whole, then chunks up to the sound
+            if not (name in (b'RIFF', b'data') or at and len(name) == 4): return
             size = f.tell() + 4 + int.from_bytes(f.read(4), 'little')
             if name in (b'RIFF', b'data') and there + 1 < size < 2**32:
                 raise TamersError(f'{path}: truncated: its header promises {size} bytes and there are {there}; '
@@ -114,6 +117,8 @@ def _check_riff(
             if name == b'data': return
             at = f.seek(12 if name == b'RIFF' else size + size % 2)
             name = f.read(4)
+    raise TamersError(f'{path}: no sound in its first {MOST_CHUNKS} chunks; convert it again, or leave the row out')
+
 
 # %% ../../nbs/1_data/1_audio.ipynb #4aa71e59
 @contextmanager

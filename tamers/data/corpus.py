@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..core import EMOTIONS, SPLITS, TamersError
+from ..core import cut, EMOTIONS, SPLITS, TamersError
 
 # %% auto #0
 __all__ = ['Utterance', 'some', 'is_timed', 'count_table', 'markdown_table', 'group_reasons', 'broken_rows', 'Corpus', 'no_rows',
@@ -39,7 +39,7 @@ class Utterance:
 # %% ../../nbs/1_data/3_corpus.ipynb #21750995
 def some(names, n: int = 10, sep: str = ', ') -> str:
     "The first `n` names and how many more there are."
-    names = [str(name) for name in names]
+    names = [cut(str(name), 500) for name in names]
     if len(names) > n: names[n:] = [f'and {len(names) - n} more']
     return sep.join(names)
 
@@ -67,7 +67,7 @@ def group_reasons(left_out: list) -> list[str]:
     "One line for each kind of reason in a list of (split, id, reason), with names."
     kinds = defaultdict(list)
     for split, id, reason in left_out:
-        kind = re.split(r' \(|[:;]', reason)[0]
+        kind = cut(re.split(r' \(|[:;]', reason)[0], 500)
         kinds[re.sub(r'\d[\d.]*', '…', kind)].append(f'{split} {id}')
     frequent_first = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
     return [f'{kind} ({len(names)}): {some(names)}' for kind, names in frequent_first]

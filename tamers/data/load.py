@@ -11,34 +11,42 @@ from itertools import pairwise
 from pathlib import Path
 import numpy as np
 from tqdm import tqdm
-from ..core import did_you_mean, EMOTIONS, SPLITS, TamersError
+from ..core import cut, did_you_mean, EMOTIONS, SPLITS, TamersError
 from .audio import probe
 from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 
 # %% auto #0
-__all__ = ['CP1252', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS', 'ROOT',
-           'read_text', 'decode_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'parse_int',
+__all__ = ['CP1252', 'LARGEST_TABLE', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS',
+           'ROOT', 'decode_text', 'read_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'parse_int',
            'check_unique', 'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span', 'meld_rows',
            'read_meld', 'check_inside', 'read_manifest', 'name_row', 'find_broken', 'find_corpus', 'load_corpus']
 
 # %% ../../nbs/1_data/4_load.ipynb #531f5377
 CP1252 = {i: bytes([i]).decode('cp1252', 'ignore') or chr(i) for i in range(0x80, 0xA0)} | {0xA0: ' '}
 
+def decode_text(data: bytes) -> str:
+    "Text from bytes in UTF-8 or cp1252, with the traces of a wrong encoding removed."
+    try: text = data.decode('utf-8-sig')
+    except UnicodeDecodeError: text = data.decode('latin-1')
+    return text.translate(CP1252)
+
+# %% ../../nbs/1_data/4_load.ipynb #acbe3f22
+LARGEST_TABLE = 2**30  # bytes
+
 def read_text(path: str | Path) -> str:
     "The text of a file, as `decode_text` reads it; `TamersError` if there is none to read."
-    try: data = Path(path).read_bytes()
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if not path.is_file(): raise TamersError(f'{path}: a pipe, a device or a folder; name a file')
+        if size > LARGEST_TABLE: raise TamersError(f'{path}: {size} bytes, and {LARGEST_TABLE} are allowed; split it')
+        data = path.read_bytes()
     except OSError as e:
         raise TamersError(f'{path}: cannot be read ({e.strerror}); check its permissions, or where it links to') from e
     if b'\0' in data:
         raise TamersError(f'{path}: not text in UTF-8, as it holds zero bytes (a spreadsheet, an archive, UTF-16?); '
                           'save it as CSV in UTF-8')
     return decode_text(data)
-
-def decode_text(data: bytes) -> str:
-    "Text from bytes in UTF-8 or cp1252, with the traces of a wrong encoding removed."
-    try: text = data.decode('utf-8-sig')
-    except UnicodeDecodeError: text = data.decode('latin-1')
-    return text.translate(CP1252)
 
 # %% ../../nbs/1_data/4_load.ipynb #72f3f86b
 def csv_rows(path: str | Path, required):
@@ -77,7 +85,7 @@ def jsonl_rows(path: str | Path, required):
         except ValueError as e:
             raise TamersError(f'{path}, line {n}: not JSON ({e}); write one object on each line') from e
         if not isinstance(row, dict):
-            raise TamersError(f'{path}, line {n}: is {line.strip()[:40]}; '
+            raise TamersError(f'{path}, line {n}: is {cut(line.strip())}; '
                               f'write an object with the keys {some(required)}')
         check_columns(f'{path}, line {n}', row, required)
         yield n, {c: '' if v is None else str(v).strip() for c, v in row.items()}
@@ -92,8 +100,8 @@ def check_names(path: str | Path, rows, **allowed):
         if not wrong: yield line, row
     for column, values in unknown.items():
         if not values: continue
-        found, names = some(f'{value[:60]!r} (line {line})' for value, line in values.items()), allowed[column]
-        hint = did_you_mean(next(iter(values))[:60], names)
+        found, names = some(f'{cut(value)!r} (line {line})' for value, line in values.items()), allowed[column]
+        hint = did_you_mean(next(iter(values)), names)
         raise TamersError(f"{path}: unknown {column} {found}; the names are {', '.join(names)}.{hint}")
 
 # %% ../../nbs/1_data/4_load.ipynb #05500a90
@@ -101,7 +109,7 @@ def parse_int(path, line, row, column) -> int:
     "The whole number of at most 64 bits in a cell; `TamersError` for anything else."
     try: return int(np.int64(int(row[column])))
     except (ValueError, OverflowError) as e:
-        raise TamersError(f'{path}, line {line}: {column} is {row[column][:60]!r}; write a whole number') from e
+        raise TamersError(f'{path}, line {line}: {column} is {cut(row[column])!r}; write a whole number') from e
 
 def check_unique(path, ids, split: str = ''):
     "Raise `TamersError` naming the ids that occur more than once."

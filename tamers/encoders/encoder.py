@@ -9,13 +9,13 @@ from importlib.metadata import version
 from threading import Lock
 import torch
 from fastcore.basics import patch
-from ..core import did_you_mean, remember, TamersError
+from ..core import cut, did_you_mean, remember, TamersError
 from .precision import count_weights, narrow, pick_dtype
 from .sources import find_encoder, load_model, locate, only_read, Source
 from .text import separator
 
 # %% auto #0
-__all__ = ['FRONT_END', 'AT_ONCE', 'AudioEncoder', 'TextEncoder', 'Encoder', 'make_encoders']
+__all__ = ['FRONT_END', 'SPEC', 'EXTRAS', 'AT_ONCE', 'AudioEncoder', 'TextEncoder', 'spec_faults', 'Encoder', 'make_encoders']
 
 # %% ../../nbs/2_encoders/6_encoder.ipynb #ca3e9437
 FRONT_END = dict(audio='1: channel mean, soxr HQ, 16 kHz, log-mel of audio.py',
@@ -71,6 +71,25 @@ def _in_buckets(source, asked):
     if asked:
         raise TamersError(f'{source.label}: --audio-buckets is for AST, which pads every clip to its window; '
                           'drop the flag')
+
+# %% ../../nbs/2_encoders/6_encoder.ipynb #dfa81508
+SPEC = dict(schema=int, kind=str, family=str, identity=str, window=str, pooling=str, front_end=str, dtype=str)
+EXTRAS = dict(layer=int, bucket=str, context=dict(turns=int, speakers=bool, separator=str))  # where asked for
+
+def spec_faults(
+    spec,           # what a file says is one
+    needed=SPEC,    # {key: type}, or the same of a dict in it
+    extras=EXTRAS,
+) -> list[str]:
+    "What a spec lacks, and what is wrong with it."
+    if not isinstance(spec, dict): return [f'{cut(repr(spec))} is no dict']
+    faults = [f'{key} is missing' for key in needed if key not in spec]
+    for key, value in spec.items():
+        kind = (needed | extras).get(key)
+        if kind is None: faults.append(f'{cut(repr(key))} is unknown')
+        elif isinstance(kind, dict): faults += [f'{key}: {fault}' for fault in spec_faults(value, kind, {})]
+        elif not isinstance(value, kind): faults.append(f'{key} {cut(repr(value))} must be {kind.__name__}')
+    return faults
 
 # %% ../../nbs/2_encoders/6_encoder.ipynb #192e0823
 class Encoder:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 import torch
-from ..core import remember, sha256, shipped, TamersError
+from ..core import cut, remember, sha256, shipped, TamersError
 from ..data.audio import SAMPLE_RATE
 from .pooling import Family
 
@@ -64,7 +64,7 @@ def loading(
     logging.disable_progress_bar()
     try: yield
     except Exception as e:
-        reason = (str(e) or type(e).__name__).split('\n')[0][:300]
+        reason = cut((str(e) or type(e).__name__).split('\n')[0], 300)
         raise TamersError(message.replace('{e}', reason)) from e
     finally:
         logging.set_verbosity(level)

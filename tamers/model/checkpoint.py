@@ -4,14 +4,14 @@
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #e590b057
 from __future__ import annotations
-import io, json, math, typing, zipfile
+import io, math, typing, zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from pickle import UnpicklingError
 import torch
-from ..core import atomic_path, EMOTIONS, TamersError
+from ..core import atomic_path, cut, EMOTIONS, TamersError
 from ..config import check_kind, flag_of, TrainConfig
-from ..encoders.encoder import Encoder
+from ..encoders.encoder import Encoder, spec_faults
 from .fusion import FusionModel
 
 # %% auto #0
@@ -143,8 +143,18 @@ def _faults(data: dict) -> list[str]:
     if missing: return missing
     odd = [k for k in NUMBERS if not isinstance(data['metrics'].get(k, 0), (int, float))]
     if odd: return [f'metrics.{k} is no number' for k in odd]
-    for e in data['encoders'].values(): json.dumps(dict(e['spec']))   # plain values alone: others raise an error
+    for kind, e in data['encoders'].items():
+        if faults := _encoder_faults(kind, e): return faults
     return _model_faults(data['model_args'], data['model'])
+
+# %% ../../nbs/4_model/4_checkpoint.ipynb #5994094e
+def _encoder_faults(kind: str, e: dict) -> list[str]:
+    "What is wrong with what a checkpoint says of an encoder."
+    faults = [f'spec: {fault}' for fault in spec_faults(e['spec'])]
+    if kind not in ('audio', 'text'): faults.append('is neither audio nor text')
+    for key, kinds in dict(name=str, revision=(str, type(None))).items():
+        if not isinstance(e[key], kinds): faults.append(f'{key} {cut(repr(e[key]))} must be str')
+    return [f'encoders.{cut(str(kind))}.{fault}' for fault in faults]
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #f08b660c
 def _model_faults(args: dict, weights: dict) -> list[str]:

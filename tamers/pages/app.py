@@ -6,8 +6,9 @@
 from __future__ import annotations
 import atexit, html, os, shutil, sys, tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 import numpy as np
-from ..core import TamersError
+from ..core import stoppable, TamersError
 from ..data.audio import load_audio, probe, SAMPLE_RATE
 from ..data.demo import DEMO_NOTICE
 from ..prediction.answers import Prediction
@@ -15,10 +16,12 @@ from ..prediction.recognizer import columns_of, read_table, Recognizer, without_
 from .html import among_known, mel_picture, notes, strip, STYLE
 
 # %% auto #0
-__all__ = ['BY', 'DEMO_LINES', 'POLICY', 'ABOUT', 'TO_ANSWER', 'ask', 'respond', 'demo_examples', 'examples_of', 'Guard',
-           'need_gradio', 'make_app', 'launch']
+__all__ = ['MOST_TEXT', 'BY', 'DEMO_LINES', 'LOOPBACK', 'POLICY', 'ABOUT', 'TO_ANSWER', 'LOOK', 'ask', 'respond', 'demo_examples',
+           'name_example', 'examples_of', 'is_ours', 'Guard', 'need_gradio', 'make_app', 'launch']
 
 # %% ../../nbs/9_pages/2_app.ipynb #feda86b2
+MOST_TEXT = 20_000  # characters: what is said in half an hour
+
 def ask(
     model: Recognizer,
     audio: str | None,      # path of the upload
@@ -26,6 +29,9 @@ def ask(
     max_minutes: float,
 ) -> tuple[Prediction, dict]:   # the answer that counts, and {audio, text or both: answer}
     "Ask for the voice, the words and both; `TamersError` says why there is no answer."
+    if text and len(text) > MOST_TEXT:
+        raise TamersError(f'the text has {len(text)} characters, and this page takes {MOST_TEXT}; '
+                          'give what was said in this recording alone')
     if not (text and text.strip()): text = None
     if audio is None and text is None:
         raise TamersError('nothing to answer from: record or upload speech, or type what was said')
@@ -55,41 +61,64 @@ def respond(
     sure = f'<small>{100 * answer.confidence:.0f} %, by {BY[answer.heard]}</small>'
     said = f'<div class="tm-answer">{answer.label} {sure}</div>{strip(answer.windows)}{notes(answer.warnings)}'
     bars = [answers[k].probabilities if k in answers else 'not given' for k in BY]
-    picture = mel_picture(load_audio(audio, 20.)) if audio else None
+    picture = mel_picture(load_audio(audio, 20.), answer.seconds) if audio else None
     return said, *bars, picture, among_known(model, answer)
 
 # %% ../../nbs/9_pages/2_app.ipynb #38260e6f
-DEMO_LINES = [   # clip of the dev split, what was said
-    ('dia0_utt5', 'So, shut up about my brother!'), ('dia1_utt5', "You know, it's snowing in Canada!"),
-    ('dia7_utt2', 'Wow, you speak French?'), ('dia4_utt2', ''), (None, "I can't believe it!")]
+DEMO_LINES = [   # clip of the dev split, what is said, whether it is typed
+    ('dia0_utt5', 'So, shut up about my brother!', True), ('dia1_utt5', "You know, it's snowing in Canada!", True),
+    ('dia7_utt2', 'Wow, you speak French?', True), ('dia4_utt2', 'Run, the neighbour has a gun!', False),
+    (None, "I can't believe it!", True)]
 
-def demo_examples(folder: Path) -> list[tuple]:   # (path or None, transcript)
+def demo_examples(folder: Path) -> list[tuple]:   # (path or None, transcript, what is said)
     "Lines of the demo corpus, and a chord struck twice a second, which is no speech."
     import soundfile
     from tamers.data.demo import demo_corpus
     t = np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
     chord = sum(np.sin(2 * np.pi * f * t) for f in (220, 277, 330)) * np.exp(-3 * (t % .5)) / 8
     soundfile.write(folder/'tune.wav', chord, SAMPLE_RATE)
-    lines = [(id and demo_corpus()/'dev'/f'{id}.wav', line) for id, line in DEMO_LINES]
-    return [*lines, (folder/'tune.wav', '')]
+    lines = [(id and demo_corpus()/'dev'/f'{id}.wav', line if typed else '', line) for id, line, typed in DEMO_LINES]
+    return [*lines, (folder/'tune.wav', '', 'A tune')]
+
+# %% ../../nbs/9_pages/2_app.ipynb #c82f47dd
+def name_example(clip: str | Path | None, text: str | None, said: str) -> str:
+    "What an example is called on the page."
+    if clip and text: return said
+    return f'{said} (sound alone)' if clip else f'{said} (words alone)'
 
 def examples_of(
     model: Recognizer,
     folder: Path,         # that the page may show files of
-) -> list[list]:          # [path or None, transcript]
+) -> dict:                # {name: [path or None, transcript]}
     "The examples that come with a model, or those of the demo."
     own = model.path.parent/'examples'/'examples.csv'
-    rows = zip(*columns_of(read_table(own), own)) if own.is_file() else demo_examples(folder)
-    return [[str(shutil.copyfile(clip, folder/f'example {i}{Path(clip).suffix}')) if clip else None, text or '']
-            for i, (clip, text) in enumerate(rows, 1)]
+    if not own.is_file(): rows = demo_examples(folder)
+    else: rows = [(clip, text, text or Path(clip).stem) for clip, text in zip(*columns_of(read_table(own), own))]
+    found = {}
+    for i, (clip, text, said) in enumerate(rows, 1):
+        place = clip and str(shutil.copyfile(clip, folder/f'example {i}{Path(clip).suffix}'))
+        found[name_example(clip, text, said)] = [place, text or '']
+    return found
 
 # %% ../../nbs/9_pages/2_app.ipynb #1c280f25
+LOOPBACK = {'localhost', '127.0.0.1', '::1'}
+
+def is_ours(
+    headers: dict,  # of a request, by names in small letters, all as bytes
+) -> bool:
+    "Whether a request is meant for this machine, and comes from no page but that of this server."
+    host, origin = (headers.get(name, b'').decode('latin-1') for name in (b'host', b'origin'))
+    try: name = urlsplit(f'//{host}').hostname
+    except ValueError: return False
+    return name in LOOPBACK and origin in ('', f'http://{host}', f'https://{host}')
+
+# %% ../../nbs/9_pages/2_app.ipynb #958996f7
 POLICY = ("default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
           "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
           "connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'")
 
 class Guard:
-    "Middleware that sends a policy with every response: the page may load from this server and from nowhere else."
+    "Middleware that refuses what is not ours, and sends a policy with every response."
     headers = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b'no-referrer'),
                (b'x-content-type-options', b'nosniff')]
 
@@ -99,7 +128,11 @@ class Guard:
         async def guarded(message):
             if message['type'] == 'http.response.start': message['headers'] = [*message['headers'], *self.headers]
             await send(message)
-        await self.app(scope, receive, guarded if scope['type'] == 'http' else send)
+        if scope['type'] != 'http': await self.app(scope, receive, send)
+        elif is_ours(dict(scope['headers'])): await self.app(scope, receive, guarded)
+        else:
+            await guarded(dict(type='http.response.start', status=403, headers=[(b'content-type', b'text/plain')]))
+            await guarded(dict(type='http.response.body', body=b'This page answers to the browser of its own machine.'))
 
 # %% ../../nbs/9_pages/2_app.ipynb #b675e2d8
 def need_gradio():
@@ -124,6 +157,14 @@ TO_ANSWER = """() => {
     if (innerWidth < 700) document.getElementById('answer').scrollIntoView({behavior: 'smooth'})
 }"""
 
+LOOK = STYLE + """
+#right:not(:has(.tm-answer)) .tm-after{display:none}
+#voice .source-selection button{display:inline-flex;align-items:center;gap:.3em;width:auto;padding:0 .6em}
+#voice .source-selection button:not(.selected){color:var(--body-text-color)}
+#voice .source-selection button[aria-label="Record audio"]::after{content:"Record"}
+#voice .source-selection button[aria-label="Upload file"]::after{content:"Upload"}
+"""
+
 # %% ../../nbs/9_pages/2_app.ipynb #3e11eaf2
 def make_app(
     model: Recognizer,
@@ -142,21 +183,23 @@ def make_app(
                 audio = gr.Audio(sources=['upload', 'microphone'], type='filepath', label='Voice', buttons=[],
                                  elem_id='voice')
                 text = gr.Textbox(label='What was said', placeholder='as transcript, in English', lines=2, max_lines=6,
-                                  max_length=100_000, elem_id='words')
+                                  max_length=MOST_TEXT, elem_id='words')
                 go = gr.Button('Answer', variant='primary', elem_id='go')
                 examples = gr.Column()
-            with gr.Column(scale=3, min_width=300):
+            with gr.Column(scale=3, min_width=300, elem_id='right'):
                 said = gr.HTML('<p>The answer will be here.</p>', elem_id='answer')
-                with gr.Row(elem_id='bars'):
+                with gr.Row(elem_id='bars', elem_classes='tm-after'):
                     bars = [gr.Label(label=name, min_width=100) for name in ('voice', 'words', 'both')]
-                with gr.Accordion('What the encoder sees'):
+                with gr.Accordion('What the encoder sees', elem_classes='tm-after'):
                     sound = gr.Plot(show_label=False, container=False, elem_id='sound')
-                with gr.Accordion('Where it falls among known utterances'): place = gr.HTML(elem_id='place')
+                with gr.Accordion('Where it falls among known utterances', elem_classes='tm-after'):
+                    place = gr.HTML(elem_id='place')
         shows = dict(inputs=[audio, text], outputs=[said, *bars, sound, place])
         on_click = gr.on([go.click, text.submit], answer, **shows, api_name='answer', concurrency_limit=1)
         with examples:
-            made = gr.Examples(examples_of(model, Path(folder)), **shows, fn=answer, run_on_click=True,
-                               cache_examples=False, label='Examples')
+            named = examples_of(model, Path(folder))
+            made = gr.Examples(list(named.values()), **shows, fn=answer, run_on_click=True, cache_examples=False,
+                               label='Examples', example_labels=list(named))
         for answered in (on_click.then, made.load_input_event.then): answered(fn=None, js=TO_ANSWER)
     return app
 
@@ -177,13 +220,14 @@ def launch(
     limits = dict(allowed_paths=[str(folder)], max_file_size=max_mb * 2**20,
                   app_kwargs=dict(middleware=[Middleware(Guard)]))
     fonts = dict(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])   # none to be fetched
-    look = dict(theme=gr.themes.Base(primary_hue='blue', **fonts), css=STYLE, footer_links=[])
+    look = dict(theme=gr.themes.Base(primary_hue='blue', **fonts), css=LOOK, footer_links=[])
     quiet = dict(quiet=True, inline=False, inbrowser=browser, ssr_mode=False, pwa=False, mcp_server=False)
     try: _, address, _ = app.queue(max_size=32).launch(**here, **limits, **look, **quiet, prevent_thread_lock=True)
     except OSError as e:
         tried = port or '7860 to 7959'
         raise TamersError(f'--port {tried}: cannot be listened on ({e}); name a free one with --port') from e
     if block:
-        print(f'the page is at {address} (Ctrl-C ends it)', flush=True)
-        app.block_thread()
+        with stoppable():   # SIGTERM ends it in good order, too: at the end the uploads are removed
+            print(f'the page is at {address} (Ctrl-C ends it)', flush=True)
+            app.block_thread()
     return address

@@ -6,7 +6,7 @@
 from __future__ import annotations
 import base64, html, io
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, soundfile, torch
 from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ from ..prediction.recognizer import Recognizer
 
 # %% auto #0
 __all__ = ['STYLE', 'figure_or_note', 'run_to_show', 'Html', 'player', 'patch_of', 'card', 'cards', 'draw_utterance', 'draw_map',
-           'hover_map', 'coordinates', 'among_known', 'notes', 'strip', 'mel_picture']
+           'hover_map', 'coordinates', 'among_known', 'notes', 'minutes', 'strip', 'mel_picture']
 
 # %% ../../nbs/9_pages/1_html.ipynb #1b907a2f
 @contextmanager
@@ -56,8 +56,9 @@ STYLE = """
 .tm-answer{font-size:1.5em;font-weight:700} .tm-answer small{font-weight:400;font-size:.62em;opacity:.8}
 .tm-note{border-left:4px solid #c98a00;padding:.35em .7em;margin:.4em 0;background:rgba(201,138,0,.12)}
 .tm-error{border-left:4px solid #c0392b;padding:.6em .8em;background:rgba(192,57,43,.13)}
-.tm-strip{display:flex;height:1.6em;border-radius:3px;overflow:hidden;margin:.4em 0}
+.tm-strip{display:flex;height:1.6em;border-radius:3px;overflow:hidden;margin:.4em 0 0}
 .tm-strip div{border-right:1px solid rgba(255,255,255,.6)}
+.tm-times{display:flex;justify-content:space-between;font-size:.8em;opacity:.8;margin-bottom:.6em}
 """
 
 @dataclass(repr=False)
@@ -171,8 +172,10 @@ def among_known(model: Recognizer, answer: Prediction) -> str:
     z, new = coordinates(model.familiar, answer)
     *xy, star = Plane(z, known.labels)(torch.cat([z, new[None]])).numpy()
     drawing = draw_map(known.utterances, np.stack(xy)[:, None], star=star, size=(520, 400))
-    alike = ''.join(card(known.utterances[i], f'similarity {s:.2f}') for i, s in nearest(new, z))
-    return f'{drawing}<p>Nearest of {len(known.ids)} utterances, {html.escape(known.source)}:</p>{alike}'
+    alike = ''.join(card(replace(known.utterances[i], id=''), f'similarity {s:.2f}') for i, s in nearest(new, z))
+    source = html.escape(known.source)
+    if not any(known.texts): source += '; what was said in them does not come with this model'
+    return f'{drawing}<p>Nearest of {len(known.ids)} utterances, {source}:</p>{alike}'
 
 # %% ../../nbs/9_pages/1_html.ipynb #9fc9ca14
 def notes(warnings: list[str]) -> str:
@@ -180,30 +183,42 @@ def notes(warnings: list[str]) -> str:
     return ''.join(f'<div class="tm-note">{html.escape(w)}</div>' for w in warnings)
 
 # %% ../../nbs/9_pages/1_html.ipynb #9bfd6120
+def minutes(seconds: float) -> str:
+    "A time in a recording, as 1:05."
+    whole, rest = divmod(round(seconds), 60)
+    return f'{whole}:{rest:02}'
+
 def strip(windows: list[Window]) -> str:
-    "The windows of a long recording as a strip of colours; what each says is shown where one points."
+    "The windows of a long recording as a strip of colours over time; what each says is shown where one points."
     if not windows: return ''
-    def part(w):
+    end = windows[-1].end
+    def part(w, until):
         told, look = 'silence', ''
         if w.probabilities:
             top, p = max(w.probabilities.items(), key=lambda x: x[1])
             told, look = f'{top} {p:.0%}', f'background:{PALETTE[top]};opacity:{p:.2f}'
-        return f'<div title="{w.start:.0f} to {w.end:.0f} s: {told}" style="flex:{w.end - w.start:.2f};{look}"></div>'
-    parts = ''.join(map(part, windows))
-    return f'<div class="tm-strip" role="img" aria-label="answers along the recording">{parts}</div>'
+        when = f'{minutes(w.start)} to {minutes(w.end)}'
+        return f'<div title="{when}: {told}" style="flex:{until - w.start:.2f};{look}"></div>'
+    parts = ''.join(map(part, windows, [*(w.start for w in windows[1:]), end]))
+    times = ''.join(f'<span>{minutes(end * i / 4)}</span>' for i in range(5))
+    return (f'<div class="tm-strip" role="img" aria-label="answers along the recording">{parts}</div>'
+            f'<div class="tm-times">{times}</div>')
 
 # %% ../../nbs/9_pages/1_html.ipynb #b7349ba0
 def mel_picture(
-    wave: np.ndarray,  # (N,) at 16 kHz
+    wave: np.ndarray,              # (N,) at 16 kHz
+    seconds: float | None = None,  # of the whole recording, of which `wave` may be the beginning
 ) -> Figure:
-    "The log-mel picture of a recording."
+    "The log-mel picture of a recording, or of its beginning."
     frames = int(num_frames(wave_lengths([wave]), 10**9))
     picture = log_mel([wave], max_length=frames)[0].numpy().T
+    shown, unit = len(wave) / SAMPLE_RATE, 'seconds'
+    if seconds and round(seconds) > round(shown): unit += f', the first {shown:.0f} of {seconds:.0f}'
     ax = Figure(figsize=(6.4, 2.2), dpi=80, layout='constrained').subplots()
     ax.imshow(picture, origin='lower', aspect='auto', cmap='magma', vmin=-1.3, vmax=1,
-              extent=(0, len(wave) / SAMPLE_RATE, 0, 128))
+              extent=(0, shown, 0, 128))
     mel = lambda f: 1127 * np.log1p(f / 700)
     hertz = np.array([250, 1000, 2000, 4000, 8000])
     ax.set_yticks(128 * (mel(hertz) - mel(20)) / (mel(8000) - mel(20)), [f'{f / 1000:g}' for f in hertz])
-    ax.set(xlabel='seconds', ylabel='kHz')
+    ax.set(xlabel=unit, ylabel='kHz')
     return ax.figure

@@ -8,7 +8,7 @@ import hashlib, json, re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from ..core import atomic_path, did_you_mean, EMOTIONS, sha256, SPLITS, TamersError
+from ..core import atomic_path, cut, did_you_mean, EMOTIONS, sha256, SPLITS, TamersError
 from ..data.corpus import Corpus, notice_disagreements, notice_repeats, some, Utterance
 from ..data.load import FOLDERS, SPLIT_OF
 from .shards import field_of, is_remote, shown
@@ -87,7 +87,7 @@ def plain_label(fields: dict) -> tuple[str | None, str]:
     if name is None: return None, 'no label'
     label = str(name).strip().lower()
     if label in EMOTIONS: return label, ''
-    return None, f'label {name!r} is none of ours.{did_you_mean(name, EMOTIONS)}'
+    return None, f'label {cut(str(name))!r} is none of ours.{did_you_mean(name, EMOTIONS)}'
 
 # %% ../../nbs/3_store/5_listings.ipynb #3dc44194
 def label_rule(weak: bool):

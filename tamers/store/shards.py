@@ -8,15 +8,15 @@ import json, os, re, tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from ..core import EMOTIONS, TamersError
+from ..core import cut, EMOTIONS, TamersError
 from ..data.audio import Clip
 from ..data.corpus import some
 from ..data.load import decode_text, list_files
 
 # %% auto #0
-__all__ = ['SHARDS', 'COMPANIONS', 'MOST_NAMES', 'FIELD_NAMES', 'CLIP_ENDINGS', 'MOST_BYTES', 'STAMPS', 'is_remote', 'is_pattern',
-           'is_shard', 'is_parquet', 'shown', 'expand_braces', 'find_shards', 'Record', 'field_of', 'flatten',
-           'tar_records', 'parquet_records', 'read_shard', 'stamp']
+__all__ = ['SHARDS', 'COMPANIONS', 'MOST_NAMES', 'FIELD_NAMES', 'CLIP_ENDINGS', 'MOST_BYTES', 'HARMLESS', 'TIMES', 'STAMPS',
+           'is_remote', 'is_pattern', 'is_shard', 'is_parquet', 'shown', 'expand_braces', 'find_shards', 'Record',
+           'field_of', 'flatten', 'tar_records', 'parquet_records', 'read_shard', 'stamp']
 
 # %% ../../nbs/3_store/3_shards.ipynb #32b52e4c
 SHARDS = ('.tar', '.tar.gz', '.tgz', '.parquet')
@@ -46,7 +46,7 @@ def expand_braces(pattern: str) -> list[str]:
         expanded += expand_braces(pattern[:found.start()] + part + pattern[found.end():])
         if len(expanded) > MOST_NAMES:
             what = f'stands for more than {MOST_NAMES} names'
-            raise TamersError(f'{pattern[:200]}: {what}; name a smaller range, or a folder')
+            raise TamersError(f'{cut(pattern, 200)}: {what}; name a smaller range, or a folder')
     return expanded
 
 # %% ../../nbs/3_store/3_shards.ipynb #9506e4bc
@@ -225,6 +225,22 @@ def _class_names(schema, columns: list[str]) -> dict:
                           f'write the names of the classes instead: {", ".join(EMOTIONS)}')
     return names
 
+# %% ../../nbs/3_store/3_shards.ipynb #600a9a0b
+HARMLESS, TIMES = 2**26, 100  # a column may unpack to so many bytes, or else to so many times what it takes in the file
+
+def _rows_at_once(footer, columns: list[str]) -> int:
+    "How many rows to unpack at a time, by the sizes that are told; `TamersError` for one that no sound or text has."
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    parts = [group.column(i) for group in groups for i in range(group.num_columns)]
+    parts = [part for part in parts if part.path_in_schema.partition('.')[0] in columns]
+    for part in parts:
+        packed, unpacked = part.total_compressed_size, part.total_uncompressed_size
+        if unpacked > max(HARMLESS, TIMES * packed):
+            raise TamersError(f'column {part.path_in_schema} unpacks {packed} bytes to {unpacked}, '
+                              'as neither sound nor text does; write it again, or leave the shard out')
+    largest = max((part.total_uncompressed_size for part in parts), default=0)
+    return min(16, max(1, MOST_BYTES['clip'] // max(1, largest)))
+
 # %% ../../nbs/3_store/3_shards.ipynb #521a1f8e
 def parquet_records(file):
     "The records of a table with a column of clips."
@@ -232,7 +248,8 @@ def parquet_records(file):
     table = pq.ParquetFile(file, buffer_size=2**20)
     audio, columns = _columns(table.schema_arrow)
     names, n, most = _class_names(table.schema_arrow, columns), 0, MOST_BYTES['clip']
-    for batch in table.iter_batches(16, columns=[audio, *columns], use_threads=False):
+    at_once = _rows_at_once(table.metadata, [audio, *columns])
+    for batch in table.iter_batches(at_once, columns=[audio, *columns], use_threads=False):
         for row in batch.to_pylist():
             clip, n = row.pop(audio) or {}, n + 1
             for column, classes in names.items():

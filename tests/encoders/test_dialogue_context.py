@@ -8,6 +8,7 @@ import pytest
 import soundfile as sf
 import torch
 import transformers as tf
+from accelerate import Accelerator
 
 from tamers.encoders.pooling import MAX_TOKENS, shares
 from tamers.core import TamersError, sha256
@@ -19,6 +20,7 @@ from tamers.encoders.text import make_turns
 from tamers.data.files import open_corpus
 from tamers.model.sequences import AttentivePool, CrossAttention, LayerMix, keep_padding
 from tamers.data.files import FileIndex
+from tamers.store.splits import Reader
 from tamers.store.store import EmbeddingStore, read_block, write_block
 from tests.encoders.test_encoder import (  # noqa: F401 (hub is a fixture)
     CLIPS, MAKE, TEXT, TINY, bert_tokenizer, close, hub, kind_of, refused)
@@ -237,6 +239,29 @@ def test_a_broken_clip_is_still_history(tmp_path):
     assert with_clips['train', 'd1', 3] == ('hey', 'why', 'so')
     assert set(without) - set(with_clips) == {('train', 'd1', 2)}
     assert all(without[k] == v for k, v in with_clips.items())
+
+
+class Recogniser:
+    "Stands in for a model that writes: what it hears is the name of the clip."
+    def __init__(self): self.texts, self.known = self, {}
+
+    def listen(self, items, **how):
+        self.known.update({i.key: f'heard {Path(i.source).stem}' for i in items})
+        return {}
+
+    def lookup(self, keys): return {k: self.known[k] for k in keys}
+
+
+@pytest.mark.parametrize('given, first, second', [(False, 'heard 0', 'heard 3'), (True, 'hey', 'heard 3')])
+def test_recognised_turns_are_history(tmp_path, monkeypatch, given, first, second):
+    "With and without a transcript of its own: what was said before a turn is what the recogniser wrote of it."
+    rows = [(*row[:4], row[4] if given and i == 0 else '') for i, row in enumerate(ROWS)]
+    monkeypatch.setattr(Reader, 'make_transcriber', lambda self: Recogniser())
+    reader = Reader(accelerator=Accelerator(cpu=True), store_root=tmp_path / 'store', transcribe='stub',
+                    root=str(manifest(tmp_path / 'c', rows=rows)))
+    corpus = reader.read_files(files(tmp_path), dict(audio=None, text=talk(2)))
+    got = by_text(corpus, make_turns(corpus, ('train', 'dev'), talk(2)))
+    assert got['train', 'd1', 3] == (first, second, 'heard 2') and got['dev', 'd1', 9] == ('heard 5', 'heard 6')
 
 
 LOST = '--context-turns 3 needs the dialogue and the turn of every row; train has 5 of 5 rows without'

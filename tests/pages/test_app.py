@@ -1,5 +1,6 @@
 "The page: what it answers over HTTP, what it refuses, what it lets a browser load; and a browser that uses it."
 import html
+import http.client
 import json
 import os
 import re
@@ -102,6 +103,45 @@ def test_a_large_file_is_refused(address, tmp_path):
         Client(address, verbose=False).predict(handle_file(tmp_path/'large.wav'), '', api_name='/answer')
 
 
+def test_a_long_text_is_refused_before_any_work(model, clip, client, monkeypatch):
+    def work(*_, **__): raise AssertionError('worked on')
+    for name in ('probe', 'load_audio'): monkeypatch.setattr(module, name, work)
+    monkeypatch.setattr(type(model), 'predict', work)
+    said, *rest = respond(model, str(clip), 'word ' * 4001)
+    assert 'the text has 20005 characters, and this page takes 20000' in said and not any(rest)
+    assert 'the text has 10000000 characters' in ask(client, None, 'x' * 10**7)[0]
+
+
+def reply_to(address, method, path, body=None, **headers):
+    "Status, headers and body of the reply to a request that may tell any Host and Origin."
+    port = int(address.rstrip('/').rsplit(':')[-1])
+    line = http.client.HTTPConnection('127.0.0.1', port, timeout=10)
+    line.request(method, path, body, {k.replace('_', '-'): v.format(port=port) for k, v in headers.items()})
+    reply = line.getresponse()
+    return reply.status, reply.headers, reply.read()
+
+
+@pytest.mark.parametrize('host', ['127.0.0.1:{port}', 'localhost:{port}', 'localhost:9000', '[::1]:{port}'])
+def test_its_own_browser_is_answered(address, host):
+    assert reply_to(address, 'GET', '/', Host=host)[0] == reply_to(address, 'GET', '/', Host=host,
+                                                                   Origin=f'http://{host}')[0] == 200
+
+
+@pytest.mark.parametrize('headers', [
+    dict(Host='evil.com'), dict(Host='evil.com:{port}', Origin='http://evil.com:{port}'),
+    dict(Host='127.0.0.1.evil.com'), dict(Host='192.168.1.2:{port}'),
+    dict(Host='localhost:{port}', Origin='http://evil.com'),
+    dict(Host='localhost:{port}', Origin='http://localhost:3000'), dict(Host='localhost:{port}', Origin='null')])
+def test_other_pages_of_the_browser_are_refused(address, headers, tmp_path):
+    "A name that was made to mean this machine, and a form on another page: no answer, and no file is kept."
+    kept = lambda: set(Path(os.environ['GRADIO_TEMP_DIR']).rglob('stranger*'))
+    form = '--x\r\nContent-Disposition: form-data; name="files"; filename="stranger.wav"\r\n\r\nRIFF\r\n--x--\r\n'
+    for method, path, body in (('GET', '/', None), ('POST', '/gradio_api/upload', form)):
+        kind = 'multipart/form-data; boundary=x'
+        status, _, told = reply_to(address, method, path, body, **headers, Content_Type=kind)
+        assert status == 403 and b'browser of its own machine' in told and not kept()
+
+
 def test_files_of_this_machine_stay_where_they_are(address, model):
     for path in ('/etc/hostname', str(model.path), str(Path(__file__))):
         with pytest.raises(urllib.error.HTTPError) as e: urllib.request.urlopen(f'{address}gradio_api/file={path}')
@@ -129,8 +169,12 @@ def test_text_is_escaped(model, clip, tmp_path):
 @pytest.mark.parametrize('which', ['demo', 'shipped'])
 def test_each_example_has_an_answer(which, model, tmp_path):
     if which == 'shipped': model = load(device='cpu')
-    rows = examples_of(model, tmp_path)
+    named = examples_of(model, tmp_path)
+    rows = list(named.values())
     assert len(rows) == 6 and any(a is None for a, _ in rows) and any(not t for _, t in rows)
+    assert all(text in name for name, (_, text) in named.items())
+    assert list(named)[3:] == ['Run, the neighbour has a gun! (sound alone)', "I can't believe it! (words alone)",
+                               'A tune (sound alone)']
     found = [respond(model, a, t)[0] for a, t in rows]
     assert all('role="alert"' not in said for said in found) and 'sounds unlike' in found[-1]
     assert [re.search(r'tm-answer">(\w+)', said)[1] for said in found][:3] == ['anger', 'joy', 'surprise']
@@ -139,7 +183,7 @@ def test_each_example_has_an_answer(which, model, tmp_path):
 def test_the_lines_are_those_of_the_corpus():
     rows = csv_rows(demo_corpus()/'dev_sent_emo.csv', ('Utterance',))
     lines = {f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}": row['Utterance'] for _, row in rows}
-    assert all(lines[id] == line for id, line in module.DEMO_LINES if id and line)
+    assert all(lines[id] == line for id, line, _ in module.DEMO_LINES if id)
 
 
 def test_a_model_brings_its_own_examples(model, clip, tmp_path, monkeypatch):
@@ -148,8 +192,8 @@ def test_a_model_brings_its_own_examples(model, clip, tmp_path, monkeypatch):
     (tmp_path/'run'/'examples'/'examples.csv').write_text(f'audio,text\nmine.wav,"{SAID}"\n')
     monkeypatch.setattr(model, 'path', tmp_path/'run'/'best.pt')
     (tmp_path/'out').mkdir()
-    (path, text), = examples_of(model, tmp_path/'out')
-    assert text == SAID and Path(path).read_bytes() == clip.read_bytes() and Path(path).parent == tmp_path/'out'
+    (name, (path, text)), = examples_of(model, tmp_path/'out').items()
+    assert name == text == SAID and Path(path).read_bytes() == clip.read_bytes() and Path(path).parent == tmp_path/'out'
 
 
 def test_without_known_utterances(model, clip, monkeypatch):
@@ -180,11 +224,15 @@ def test_without_gradio(monkeypatch, capsys):
     assert e.value.code == 2 and "pip install 'tamers[app]'" in capsys.readouterr().err
 
 
-def test_the_command_serves_until_it_is_stopped(clip):
+@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
+def test_the_command_serves_until_it_is_stopped(clip, tmp_path, name):
+    "And then no voice that was uploaded is left on the disk."
     import signal
+    from gradio_client import Client, handle_file
     code = 'from tamers.commands import tamers_app; tamers_app()'
     command = [sys.executable, '-c', code, '--no-browser', '--device', 'cpu']
-    env = {k: v for k, v in os.environ.items() if k != 'GRADIO_TEMP_DIR'} | dict(GRADIO_ANALYTICS_ENABLED='True')
+    env = {k: v for k, v in os.environ.items() if k != 'GRADIO_TEMP_DIR'} | dict(GRADIO_ANALYTICS_ENABLED='True',
+                                                                                         TMPDIR=str(tmp_path))
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)   # a shell's background job would ignore it
     p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=listen)
     line = p.stdout.readline()
@@ -192,10 +240,12 @@ def test_the_command_serves_until_it_is_stopped(clip):
         at = re.search(r'http://127\.0\.0\.1:\d+/', line)[0]
         with urllib.request.urlopen(at) as reply:
             assert reply.status == 200 and b'"analytics_enabled":false' in reply.read().replace(b': ', b':')
+        Client(at, verbose=False).predict(handle_file(clip), SAID, api_name='/answer')
+        assert list(tmp_path.rglob(clip.name))
     finally:
-        p.send_signal(signal.SIGINT)
+        p.send_signal(getattr(signal, name))
         _, err = p.communicate(timeout=60)
-    assert 'Traceback' not in err
+    assert 'Traceback' not in err and not list(tmp_path.rglob(clip.name))
 
 
 # ---- in a browser
@@ -253,11 +303,18 @@ def answered(page, words):
 
 
 def test_upload_transcript_prediction_and_a_bad_file(page, clip, tmp_path):
+    assert page.locator('.tm-after').count() == 3 and not page.locator('.tm-after:visible').count()
+    ways = page.locator('#voice .source-selection button')
+    named = 'all => all.map(b => getComputedStyle(b, "::after").content)'
+    assert ways.evaluate_all(named) == ['"Upload"', '"Record"']
+    ends = [x['y'] + x['height'] for x in (page.locator('#voice').bounding_box(), ways.last.bounding_box())]
+    assert ends[1] <= ends[0] and ways.last.bounding_box()['width'] > 60
     upload(page, clip)
     page.fill('#words textarea', SAID)
     page.click('#go')
     assert answered(page, 'by voice and words').startswith('anger')
     assert all(e in page.inner_text('#bars') for e in EMOTIONS) and page.locator('#bars meter').count() == 21
+    assert page.locator('.tm-after:visible').count() == 3 and 'dia0_utt' not in page.inner_text('#place')
     assert page.locator('#place svg circle').count() == 252 and page.locator('#place svg text').count() == 1
     picture = '(() => {const i = document.querySelector("#sound img"); return i.complete && i.naturalWidth})()'
     assert page.evaluate(picture) > 100
@@ -273,7 +330,7 @@ def test_upload_transcript_prediction_and_a_bad_file(page, clip, tmp_path):
     page.wait_for_timeout(1000)
     page.click('#go')
     assert 'song.wav: cannot be decoded as audio' in answered(page, 'cannot be decoded')
-    assert page.locator('#answer [role=alert]').count() == 1
+    assert page.locator('#answer [role=alert]').count() == 1 and not page.locator('.tm-after:visible').count()
 
 
 def test_an_example_at_one_click(page):
@@ -301,3 +358,19 @@ def test_the_microphone(page):
 def test_nothing_given(page):
     page.click('#go')
     assert 'record or upload speech' in answered(page, 'nothing to answer from')
+
+
+def test_a_long_recording_has_times(model, tmp_path):
+    noise = np.random.default_rng(0).uniform(-.1, .1, 16000 * 63)
+    sf.write(tmp_path/'long.wav', noise, 16000)
+    said, *_, sound, place = respond(model, str(tmp_path/'long.wav'), None)
+    assert re.findall(r'<span>(\d:\d\d)</span>', said) == ['0:00', '0:16', '0:32', '0:47', '1:03']
+    assert sound.axes[0].get_xlabel() == 'seconds, the first 20 of 63'
+
+
+def test_neighbours_are_shown_by_their_words(model, clip):
+    *_, place = respond(model, str(clip), SAID)
+    assert not any(id in place for id in model.known.ids) and 'does not come with this model' not in place
+    assert sum(html.escape(text) in place.partition('Nearest')[2] for text in set(model.known.texts)) >= 4
+    *_, place = respond(load(device='cpu'), str(clip), SAID)
+    assert 'dev of MELD-acted; what was said in them does not come with this model' in place

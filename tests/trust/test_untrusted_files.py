@@ -1,5 +1,6 @@
 "Files from strangers: what they may ask for, where they may lead, and that nothing of theirs runs."
-import io, json, os, pickle, struct, tarfile, tracemalloc
+import io, json, os, pickle, re, struct, tarfile, threading, tracemalloc
+from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
@@ -13,12 +14,17 @@ from tests.store.test_shards import clips, read_all, run, samples, sound, write_
 from tests.store.test_streams import encoders, made_rows, write_manifest  # noqa: F401, a fixture
 from tamers.data.audio import Clip, load_audio, probe
 from tamers.model.checkpoint import load_checkpoint
-from tamers.core import TamersError
+from tamers.core import shipped, TamersError
+from tamers.commands import command, hit_line, tamers_predict
+from tamers.data.corpus import Utterance
+from tamers.evaluation.search import Hit
 from tamers.data.load import load_corpus
 from tamers.encoders.encoder import Encoder
 from tamers.data.files import open_corpus
 from tamers.store.listings import find_listing, open_listings, shard_corpus
 from tamers.data.files import FileIndex
+from tamers.prediction.recognizer import load, read_table
+from tamers.store.shards import read_shard
 
 
 # ---- manifests that lead elsewhere ----
@@ -183,6 +189,23 @@ def test_a_wav_that_is_shorter_than_its_data_chunk_says(tmp_path):
                     read(tmp_path/'a.wav')
 
 
+class Counted(io.BytesIO):
+    "A file that does not let itself be read for ever."
+    reads = 0
+
+    def read(self, *args):
+        self.reads += 1
+        assert self.reads < 10_000, 'it is read without end'
+        return super().read(*args)
+
+
+@pytest.mark.parametrize('chunks', [bytes(200_000), b'RIFF\0\0\0\0'], ids=['empty chunks', 'a whole in the whole'])
+def test_a_wav_of_chunks_without_end(monkeypatch, chunks):
+    whole = Clip('a.wav', b'RIFF\0\0\0\0' + sound()[8:36] + chunks)
+    monkeypatch.setattr(tamers.data.audio, '_open', lambda clip: Counted(clip.data))
+    with pytest.raises(TamersError, match='a.wav: no sound in its first 1000 chunks; convert it again'): probe(whole)
+
+
 @pytest.mark.parametrize('value', [np.inf, -np.inf, np.nan])
 def test_samples_that_are_no_numbers(tmp_path, value):
     wave = tone(16_000)
@@ -208,6 +231,27 @@ def test_the_same_clip_with_two_labels_is_counted(tmp_path):
                                         json=json.dumps(dict(text='x', label=label, split=split)).encode()).items()})
     corpus = shard_corpus(str(root), run([root], tmp_path/'listings'))
     assert 'clips whose rows disagree about the label: 1, in 2 rows (train 0 joy and dev 1 anger)' in corpus.notes
+
+
+# ---- tables that are no files ----
+
+@pytest.mark.parametrize('name', ['manifest.csv', 'manifest.jsonl', 'train_sent_emo.csv'])
+@pytest.mark.parametrize('kind, words', [
+    ('pipe', 'a pipe, a device or a folder; name a file'), ('device', 'a pipe, a device or a folder; name a file'),
+    ('terabyte', '1099511627776 bytes, and 1073741824 are allowed; split it')])
+def test_tables_that_are_no_files(tmp_path, name, kind, words):
+    "A pipe would be waited for, a device has no end, and a terabyte has one too late."
+    table = tmp_path/name
+    if kind == 'device': table.symlink_to('/dev/null')
+    elif kind == 'terabyte':
+        table.touch()
+        os.truncate(table, 2**40)
+    else:
+        os.mkfifo(table)
+        threading.Thread(target=table.write_text, args=['nobody should read this'], daemon=True).start()
+    if name.startswith('train'): (tmp_path/'dev_sent_emo.csv').touch()
+    for read in (lambda: load_corpus(tmp_path, clips=False), lambda: read_table(table)):
+        with pytest.raises(TamersError, match=f'{table}: {words}'): read()
 
 
 # ---- archives ----
@@ -250,6 +294,30 @@ def test_a_small_archive_of_many_zeros(tmp_path, kind, words):
         assert [r.fault for r in records] == ['.json is too large: 67108864 bytes, and 16777216 are allowed', None]
 
 
+@pytest.mark.parametrize('column', ['audio', 'text'])
+def test_a_small_table_of_many_zeros(tmp_path, column):
+    "What a column unpacks to is told at the end of the file, and is read before it is unpacked."
+    import pyarrow as pa
+    columns = dict(audio=clips(2), label=['joy', 'joy'], text=['a', 'b'])
+    if column == 'audio': columns['audio'] = pa.array([dict(bytes=bytes(2**27))] * 2, columns['audio'].type)
+    else: columns['text'] = [' ' * 2**27, 'b']
+    root = write_parquet(tmp_path/'a.parquet', columns, compression='zstd', use_dictionary=False)
+    assert root.stat().st_size < 100_000
+    records, error = read_all(root)
+    assert not records and re.match(rf'{root}: column {column}(.bytes)? unpacks \d+ bytes to \d+, as neither', error)
+
+
+def test_equal_clips_are_not_unpacked_all_at_once(tmp_path):
+    "A table holds equal values once, and each row of it as often as it is read."
+    import pyarrow as pa
+    rows = pa.array([dict(bytes=bytes(2**25))] * 16, pa.struct(dict(bytes=pa.binary())))
+    root = write_parquet(tmp_path/'a.parquet', dict(audio=rows), compression='zstd', dictionary_pagesize_limit=2**30)
+    tracemalloc.start()
+    assert [len(r.data) for r in read_shard(str(root))] == [2**25] * 16
+    assert tracemalloc.get_traced_memory()[1] < 2**28 + 2**27
+    tracemalloc.stop()
+
+
 def test_a_listing_that_was_changed_is_made_again(tmp_path):
     root = write_tar(tmp_path/'a.tar', samples(4))
     listing, = run([root], tmp_path/'listings')
@@ -272,6 +340,70 @@ def test_half_a_character_in_any_field(tmp_path):
     rows = {r['id']: r.get('fault') for r in listing.records()}
     assert rows == {'00000': None, '?': None,
         'half': 'its name, its transcript or another field holds half a character'}
+
+
+# ---- what a terminal would obey ----
+
+OBEYED = ['\x1b[2J', '\x9b2J', '\r', '\x08', '\u202e']
+
+@pytest.mark.parametrize('evil', OBEYED)
+def test_no_command_prints_what_a_terminal_obeys(evil, capsys):
+    "Wherever below a command it is printed: an epoch of a checkpoint, a speaker, a label, an id."
+    @command
+    def tell(flags):
+        print('epoch', f'1{evil}', flush=True)
+        raise TamersError(f'no speaker {evil}')
+    with pytest.raises(SystemExit): tell([])
+    out, err = capsys.readouterr()
+    assert out.startswith('epoch 1') and err.startswith('error: no speaker') and evil not in out + err
+
+
+@pytest.mark.parametrize('flag', [None, '--csv', '--json'])
+def test_names_of_recordings_are_only_shown(tmp_path, capsys, flag):
+    "A table, CSV and JSON: names that a terminal would obey, one line each, and those that only look odd are kept."
+    names = [f'{i}{evil}.wav' for i, evil in enumerate([*OBEYED, '\n'])] + ['\u0645\u06cc\u200c.wav']
+    for name in names: (tmp_path/name).write_bytes(sound())
+    tamers_predict([str(tmp_path/name) for name in names] + ['--device', 'cpu'] + ([flag] if flag else []))
+    out, _ = capsys.readouterr()
+    assert not any(evil in out for evil in OBEYED) and names[-1] in out
+    if flag != '--csv': assert len(out.splitlines()) == len(names) + (flag is None)
+    if flag == '--json': assert [Path(json.loads(line)['file']).name for line in out.splitlines()] == names
+
+
+def test_hits_are_one_line_each():
+    u = Utterance('dia0\nutt0', 'test', 'two\nlines', 'joy', None)
+    assert len(hit_line(1, Hit(.5, u, rows=1)).splitlines()) == 1
+
+
+# ---- what a checkpoint says of its encoders ----
+
+@pytest.mark.parametrize('change, words', [
+    (lambda e: e['spec'].update({7: 'seven'}), r'spec: 7 is unknown'),
+    (lambda e: e['spec'].pop('pooling'), 'spec: pooling is missing'),
+    (lambda e: e['spec'].update(pooling=['mean']), r"spec: pooling \['mean'\] must be str"),
+    (lambda e: e['spec'].update(layer='2'), "spec: layer '2' must be int"),
+    (lambda e: e['spec'].update(context='words'), "spec: context: 'words' is no dict"),
+    (lambda e: e['spec'].update(context=dict(turns=1)), 'spec: context: speakers is missing'),
+    (lambda e: e['spec'].update({'x' * 100_000: 1}), "spec: 'x+ … x+' is unknown"),
+    (lambda e: e.update(spec='mean'), "spec: 'mean' is no dict"),
+    (lambda e: e.update(name=5), 'name 5 must be str'),
+    (lambda e: e.update(revision=['main']), r"revision \['main'\] must be str")])
+def test_specs_of_strangers(tmp_path, change, words):
+    "Keys and types are checked when a checkpoint is read, and none of what it says is repeated at length."
+    data = torch.load(shipped('best.pt'), weights_only=True)
+    change(data['encoders']['audio'])
+    torch.save(data, tmp_path/'best.pt')
+    with pytest.raises(TamersError, match=f'best.pt: damaged or of another program: encoders.audio.{words}.*; use'):
+        load_checkpoint(tmp_path/'best.pt')
+
+
+@pytest.mark.parametrize('change', [dict(pooling='x' * 100_000), dict(identity='x' * 100_000)])
+def test_messages_can_be_read(tmp_path, change):
+    data = torch.load(shipped('best.pt'), weights_only=True)
+    data['encoders']['audio']['spec'].update(change)
+    torch.save(data, tmp_path/'best.pt')
+    with pytest.raises(TamersError) as e: load(tmp_path/'best.pt', audio_encoder='mini', text_encoder='mini')
+    assert len(str(e.value)) < 6000
 
 
 # ---- nothing of theirs runs ----
