@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from ..core import atomic_path, EMOTIONS, TamersError
 from ..config import AnalyzeConfig
-from ..runs import find_checkpoint, is_shipped, seed_runs
+from ..runs import find_checkpoint, is_shipped, newest_run, seed_runs
 from ..data.demo import DEMO_NOTICE
 from ..store.features import Split
 from ..model.checkpoint import load_checkpoint
@@ -177,6 +177,5 @@ def analyze_seeds(cfg: AnalyzeConfig, say=print, seeds: list[int] | None = None)
 def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
     "Evaluate a checkpoint, or all seeds of a folder, and write what was found; the Python side of `tamers-analyze`."
     cfg = config or AnalyzeConfig()
-    if cfg.checkpoint is None and (newest := find_checkpoint().parent).name.startswith('seed-'):
-        cfg = replace(cfg, checkpoint=str(newest.parent))
+    if cfg.checkpoint is None: cfg = replace(cfg, checkpoint=str(newest_run()))
     return analyze_seeds(cfg, say) if seed_runs(cfg.checkpoint) else analyze_run(cfg, say)

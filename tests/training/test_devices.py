@@ -55,7 +55,7 @@ def test_bfloat16_where_it_is_built_in_and_not_where_it_is_emulated(monkeypatch,
     "Ampere has it; on Turing and Volta torch emulates it, slowly, and says that it is supported."
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation=True: native or including_emulation)
     monkeypatch.setattr(runs, 'pick_device', lambda device: torch.device('cuda'))
-    monkeypatch.setattr(runs, 'Accelerator', lambda **asked: asked)
+    monkeypatch.setattr('accelerate.Accelerator', lambda **asked: asked)
     assert runs.make_accelerator(None, amp=True)['mixed_precision'] == precision
     assert runs.make_accelerator(None, amp=False)['mixed_precision'] == 'no'
     assert pick_dtype(torch.device('cuda'), True) == dtype
