@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv, json
 from dataclasses import fields, replace
 from pathlib import Path
-from ..core import atomic_path, EMOTIONS, TamersError
+from ..core import atomic_path, csv_cell, EMOTIONS, TamersError
 from ..config import AnalyzeConfig
 from ..runs import find_checkpoint, is_shipped, newest_run, seed_runs
 from ..data.demo import DEMO_NOTICE
@@ -56,7 +56,8 @@ def write_results(out: Path, split: Split, e: Evaluation, facts: dict) -> list[P
         w = csv.writer(f)
         w.writerow(['id', 'label', 'prediction', *EMOTIONS, 'text'])
         for u, p in zip(split.utterances, e.probs):
-            w.writerow([u.id, u.label, EMOTIONS[p.argmax()], *(f'{v:.8f}' for v in p.tolist()), u.text])
+            scores = [f'{v:.8f}' for v in p.tolist()]
+            w.writerow(map(csv_cell, [u.id, u.label, EMOTIONS[p.argmax()], *scores, u.text]))
     return [out/'metrics.json', out/'predictions.csv']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #6ea9d61b
