@@ -14,10 +14,10 @@ from .flags import parser
 from .runs import check_model_name, find_checkpoint, is_shipped, newest_run
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'HIT_COLUMNS', 'command', 'parse', 'check_root', 'name_model', 'model_of', 'is_log', 'config_from_flags',
-           'train_and_compare_seeds', 'tamers_train', 'tamers_analyze', 'tamers_compare', 'hit_line', 'hit_json',
-           'tamers_search', 'ModelChoice', 'PredictConfig', 'recordings_in', 'questions', 'tamers_predict', 'AppConfig',
-           'tamers_app']
+__all__ = ['EXAMPLES', 'HIT_COLUMNS', 'command', 'parse', 'check_root', 'model_line', 'checkpoint_of', 'checkpoint_line',
+           'is_log', 'config_from_flags', 'train_and_compare_seeds', 'tamers_train', 'tamers_analyze', 'tamers_compare',
+           'hit_line', 'hit_json', 'tamers_search', 'ModelChoice', 'PredictConfig', 'recordings_in', 'questions',
+           'tamers_predict', 'AppConfig', 'tamers_app']
 
 # %% ../nbs/99_commands.ipynb #40866ea0
 def command(run):
@@ -94,20 +94,22 @@ def check_root(root: str | None) -> None:
     if not path.exists(): find_corpus(path)
 
 # %% ../nbs/99_commands.ipynb #1a55ceb3
-def name_model(place: str | Path, ckpt) -> None:
-    "Say which checkpoint answers, and what it was trained on."
+def model_line(place: str | Path, ckpt) -> str:
+    "Which model answers, and what it was trained on."
     shown = 'tamers-mini, the model that ships' if str(place) == 'mini' or is_shipped(place) else place
     kinds = ' and '.join(ckpt.encoders) if len(ckpt.encoders) > 1 else f'{next(iter(ckpt.encoders))} alone'
-    corpus = ckpt.config['root'] or 'the demo corpus'
-    print(printable(f'using {shown} (trained on {corpus}, {kinds})'), file=sys.stderr)
+    return printable(f"using {shown} (trained on {ckpt.config['root'] or 'the demo corpus'}, {kinds})")
 
-def model_of(given: str | None) -> str:
-    "The place of the model that is meant, said on standard error."
+def checkpoint_of(given: str | None) -> str:
+    "The place of the checkpoint that is meant; `TamersError` if there is none."
     place = given or newest_run()
-    path = find_checkpoint(place)
-    from tamers.model.checkpoint import load_checkpoint
-    name_model(place, load_checkpoint(path))
+    find_checkpoint(place)
     return str(place)
+
+def checkpoint_line(place: str) -> str:
+    "The `model_line` of a file, a run or a folder of seeds."
+    from tamers.model.checkpoint import load_checkpoint
+    return model_line(place, load_checkpoint(find_checkpoint(place)))
 
 # %% ../nbs/99_commands.ipynb #ccb0ff8b
 def is_log(path: str | None) -> bool:
@@ -120,6 +122,7 @@ def is_log(path: str | None) -> bool:
 def config_from_flags(flags: list[str]) -> TrainConfig:
     "Settings from the command line, on top of those of a recipe, or of the checkpoint that is resumed."
     given = parse(TrainConfig, 'tamers-train', flags)
+    check_root(given.get('root'))
     if 'recipe' in given:
         from tamers.training.recipes import recipe_settings
         given = recipe_settings(given['recipe']) | given
@@ -150,7 +153,6 @@ def train_and_compare_seeds(cfg: TrainConfig) -> None:
 def tamers_train(flags):
     "Entry point of `tamers-train`."
     cfg = config_from_flags(flags)
-    check_root(cfg.root)
     if cfg.seeds: return train_and_compare_seeds(cfg)
     from tamers.training.run import train
     train(cfg)
@@ -161,7 +163,8 @@ def tamers_analyze(flags):
     "Entry point of `tamers-analyze`."
     cfg = AnalyzeConfig(**parse(AnalyzeConfig, 'tamers-analyze', flags))
     check_root(cfg.root)
-    cfg.checkpoint = model_of(cfg.checkpoint)
+    cfg.checkpoint = checkpoint_of(cfg.checkpoint)
+    print(checkpoint_line(cfg.checkpoint))
     from tamers.evaluation.analyze import analyze
     analyze(cfg)
 
@@ -172,7 +175,8 @@ def tamers_compare(flags):
     given = parse(CompareConfig, 'tamers-compare', flags, 'A B [flags]', A=checkpoint, B=checkpoint)
     a, b, cfg = given.pop('A'), given.pop('B'), CompareConfig(**given)
     check_root(cfg.root)
-    for place in (a, b): model_of(place)
+    for place in (a, b): checkpoint_of(place)
+    for place in (a, b): print(checkpoint_line(place))
     from tamers.evaluation.compare import compare
     compare(a, b, cfg)
 
@@ -199,9 +203,10 @@ def tamers_search(flags):
     query, cfg = given.pop('query'), SearchConfig(**given)
     if not query.strip(): raise TamersError('query: is empty; give a sentence in quotes, or the path of a clip')
     check_root(cfg.root)
-    cfg.checkpoint = model_of(cfg.checkpoint)
+    cfg.checkpoint = checkpoint_of(cfg.checkpoint)
     from tamers.evaluation.search import search
     hits = search(query, cfg, say=(lambda *_: None) if cfg.json else print)
+    print(checkpoint_line(cfg.checkpoint), file=sys.stderr)
     if not cfg.json: print(HIT_COLUMNS)
     for rank, hit in enumerate(hits, 1): print(hit_json(rank, hit) if cfg.json else hit_line(rank, hit))
 
@@ -224,7 +229,7 @@ class ModelChoice:
         place = self.checkpoint or newest_run()
         model = load(place, device=self.device, audio_encoder=self.audio_encoder, text_encoder=self.text_encoder,
                      **options)
-        name_model(place, model.ckpt)
+        print(model_line(place, model.ckpt), file=sys.stderr)
         return model
 
 # %% ../nbs/99_commands.ipynb #b182a32c
