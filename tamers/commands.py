@@ -155,7 +155,7 @@ def tamers_train(flags):
     cfg = config_from_flags(flags)
     if cfg.seeds: return train_and_compare_seeds(cfg)
     from tamers.training.run import train
-    train(cfg)
+    train(cfg, typed=parse(TrainConfig, 'tamers-train', flags))
 
 # %% ../nbs/99_commands.ipynb #51c54c92
 @command

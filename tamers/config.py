@@ -255,13 +255,16 @@ class CompareConfig(StoreOptions, DataOptions):
     def __post_init__(self): check_ranges(self)
 
 # %% ../nbs/01_config.ipynb #703f7c1c
-def to_flags(cfg) -> list[str]:
+def to_flags(
+    cfg,
+    silent=(),      # names of fields that are left out
+) -> list[str]:
     "The flags that make `cfg` from the defaults."
     flags = []
     based = any(getattr(cfg, k, None) for k in ('recipe', 'load_checkpoint'))  # which may set something else
     for f in fields(cfg):
         value = getattr(cfg, f.name)
-        if value is None: continue
+        if value is None or f.name in silent: continue
         if value == f.default and not based: continue
         if isinstance(value, bool): flags.append(flag_of(f.name if value else f'no_{f.name}'))
         else: flags += [flag_of(f.name), str(value)]
