@@ -4,7 +4,7 @@
 
 # %% ../nbs/01_config.ipynb #d9676d2c
 from __future__ import annotations
-import argparse, math, operator, typing
+import math, operator, typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from .core import SPLITS, TamersError
 # %% auto #0
 __all__ = ['BOUNDS', 'KIND_NAMES', 'opt', 'DataOptions', 'EncoderOptions', 'StoreOptions', 'AdaptTextOptions', 'ModelOptions',
            'OptimOptions', 'AdaptOptions', 'EvalOptions', 'RunOptions', 'kind_of', 'check_kind', 'check_ranges',
-           'flag_of', 'TrainConfig', 'CheckpointOptions', 'AnalyzeConfig', 'parser', 'to_flags']
+           'flag_of', 'TrainConfig', 'CheckpointOptions', 'AnalyzeConfig', 'SearchConfig', 'CompareConfig', 'to_flags']
 
 # %% ../nbs/01_config.ipynb #907646ab
 def opt(
@@ -217,8 +217,8 @@ class TrainConfig(RunOptions, EvalOptions, AdaptOptions, OptimOptions, ModelOpti
 @dataclass(kw_only=True)
 class CheckpointOptions:
     "checkpoint"
-    checkpoint: str | None = opt(None, 'a .pt file or a run folder; none: the newest run in checkpoints/, '
-        'else the one that ships')
+    checkpoint: str | None = opt(None, 'a .pt file or a run folder; mini: the model that ships; '
+        'none: the newest run in checkpoints/, else mini')
     audio_encoder: str | None = opt(None, 'where the audio encoder is now, if it has moved since training')
     text_encoder: str | None = opt(None, 'where the text encoder is now, if it has moved since training')
 
@@ -233,41 +233,38 @@ class AnalyzeConfig(StoreOptions, DataOptions, CheckpointOptions):
         '(needs tamers[report])')
     def __post_init__(self): check_ranges(self)
 
-# %% ../nbs/01_config.ipynb #d4a3f560
-def parser(
-    cls: type,       # a dataclass of `opt` fields
-    prog: str,       # name of the command
-    usage: str = '[flags]',
-    epilog: str | None = None,   # such as examples, shown below the flags as it stands
-) -> argparse.ArgumentParser:
-    "One flag per field of `cls`, in groups; flags that are not given are absent from the result."
-    p = argparse.ArgumentParser(prog=prog, usage=f'{prog} {usage}', description=cls.__doc__, epilog=epilog,
-                                allow_abbrev=False, argument_default=argparse.SUPPRESS,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    hints, groups = typing.get_type_hints(cls), {}
-    for f in fields(cls):
-        owner = next(c for c in cls.__mro__ if f.name in c.__dict__.get('__annotations__', {}))
-        if owner not in groups: groups[owner] = p.add_argument_group('options' if owner is cls else owner.__doc__)
-        shown = '' if f.default is None else f' (default: {f.default})'
-        groups[owner].add_argument(flag_of(f.name), help=f.metadata['help'] + shown, **_argument(hints[f.name]))
-    return p
+# %% ../nbs/01_config.ipynb #1f1f2b93
+@dataclass(kw_only=True)
+class SearchConfig(StoreOptions, DataOptions, CheckpointOptions):
+    "Find clips by a sentence, or sentences by a clip, with the shared space of a checkpoint."
+    split: Literal[SPLITS] = opt('test', 'which split to search')
+    top: int = opt(10, 'how many to show', ge=1)
+    json: bool = opt(False, 'print one JSON object a line instead of a table')
+    def __post_init__(self): check_ranges(self)
 
-# %% ../nbs/01_config.ipynb #a12d2a84
-def _argument(hint) -> dict:
-    "What argparse is told about a flag with this type hint."
-    kind = kind_of(hint)
-    if kind is bool: return dict(action=argparse.BooleanOptionalAction)
-    if typing.get_origin(hint) is Literal: return dict(choices=typing.get_args(hint))
-    return dict(type=kind, metavar=kind.__name__.upper())
+# %% ../nbs/01_config.ipynb #e3af4094
+@dataclass(kw_only=True)
+class CompareConfig(StoreOptions, DataOptions):
+    "Compare two checkpoints, or two folders of seeds, on the same utterances; differences are B minus A."
+    split: Literal[SPLITS] = opt('test', 'which split both answer')
+    resample: str | None = opt(None, 'what is drawn as a whole: dialogue, speaker, clip or utterance, '
+        'or several with commas; none: all that recur')
+    resamples: int = opt(2000, 'how many', ge=100)
+    out: str | None = opt(None, 'folder for compare.json; none: <split>-against-<B>/ beside A')
+    figures: bool = opt(True, 'draw the differences')
+    def __post_init__(self): check_ranges(self)
 
 # %% ../nbs/01_config.ipynb #703f7c1c
-def to_flags(cfg) -> list[str]:
+def to_flags(
+    cfg,
+    silent=(),      # names of fields that are left out
+) -> list[str]:
     "The flags that make `cfg` from the defaults."
     flags = []
     based = any(getattr(cfg, k, None) for k in ('recipe', 'load_checkpoint'))  # which may set something else
     for f in fields(cfg):
         value = getattr(cfg, f.name)
-        if value is None: continue
+        if value is None or f.name in silent: continue
         if value == f.default and not based: continue
         if isinstance(value, bool): flags.append(flag_of(f.name if value else f'no_{f.name}'))
         else: flags += [flag_of(f.name), str(value)]

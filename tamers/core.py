@@ -11,7 +11,7 @@ from pathlib import Path
 
 # %% auto #0
 __all__ = ['EMOTIONS', 'SPLITS', 'NO_LOCKS', 'cut', 'TamersError', 'did_you_mean', 'atomic_path', 'whole_folder', 'alone_in',
-           'cache_dir', 'shipped', 'sha256', 'remember', 'on_signals', 'stoppable']
+           'cache_dir', 'shipped', 'sha256', 'remember', 'on_signals', 'stoppable', 'printable', 'csv_cell']
 
 # %% ../nbs/00_core.ipynb #5c054031
 EMOTIONS = ('anger', 'disgust', 'fear', 'joy', 'neutral', 'sadness', 'surprise')
@@ -186,3 +186,16 @@ def stoppable():
         signal.signal(number, signal.SIG_IGN)  # once is enough: what follows is the writing
         raise KeyboardInterrupt
     return on_signals(stop, signal.SIGTERM)
+
+# %% ../nbs/00_core.ipynb #2efd1ab7
+def printable(text: str) -> str:
+    "A text without characters that a terminal would obey."
+    return ''.join(c if c.isprintable() or c == '\n' else ' ' for c in text)
+
+# %% ../nbs/00_core.ipynb #daef313a
+def csv_cell(value):
+    "What a CSV file may hold of a value: no formula, no control character, and six digits of a number."
+    if isinstance(value, float): return f'{value:.6g}'
+    if not isinstance(value, str): return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(('=', '+', '-', '@')) else text

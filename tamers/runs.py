@@ -4,25 +4,23 @@
 
 # %% ../nbs/02_runs.ipynb #904a2aa3
 from __future__ import annotations
-import itertools, os, shutil, subprocess, sys, time
+import itertools, os, re, shutil, subprocess, sys, time
 from contextlib import contextmanager, ExitStack
 from datetime import timedelta
 from pathlib import Path
-import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, InitProcessGroupKwargs
 from .core import alone_in, atomic_path, shipped, TamersError
 
 # %% auto #0
 __all__ = ['pick_device', 'make_accelerator', 'launch_processes', 'run_folder', 'new_run_folder', 'claim_folder', 'check_log',
-           'clear_folder', 'few_threads', 'shipped_checkpoint', 'is_shipped', 'find_checkpoint', 'seed_runs']
+           'clear_folder', 'few_threads', 'shipped_checkpoint', 'is_shipped', 'seed_runs', 'newest_run',
+           'find_checkpoint', 'check_model_name']
 
 # %% ../nbs/02_runs.ipynb #e9fd390d
 def pick_device(
     device: str | None,  # cpu, cuda, cuda:1, mps; None: the best there is
 ) -> torch.device:
     "The device that is named, or the best one; `TamersError` for one that is not here."
+    import torch
     best = torch.accelerator.current_accelerator(check_available=True) or torch.device('cpu')
     numbered = [f'{best.type}:{i}' for i in range(torch.accelerator.device_count())]
     here = dict.fromkeys(['cpu', best.type, *numbered])
@@ -36,6 +34,10 @@ def make_accelerator(
     amp: bool,           # mixed precision, where the device gains by it
 ) -> Accelerator:
     "The accelerator of a run; under torchrun it joins the other processes."
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
     found, precision = pick_device(device), 'no'
     if found.type == 'cuda':
         if found.index is not None: torch.cuda.set_device(found)
@@ -103,6 +105,7 @@ def claim_folder(
     say=print,
 ) -> Path:
     "The folder of the run, for this run alone; `TamersError` in all its processes if another run has it."
+    from accelerate.utils import broadcast_object_list
     folder, refused = None, None
     with ExitStack() as stack:
         if acc.is_main_process:
@@ -138,6 +141,7 @@ def few_threads(
     rows: int,            # of a step
 ):
     "Limit torch to one thread for every 64 rows while the head trains on a CPU."
+    import torch
     before = torch.get_num_threads()
     if device.type == 'cpu': torch.set_num_threads(max(1, min(before, rows // 64)))
     try: yield
@@ -152,24 +156,41 @@ def is_shipped(path: str | Path) -> bool:
     "Whether `path`, however it is written, is that checkpoint."
     return Path(path).resolve() == shipped_checkpoint().resolve()
 
-# %% ../nbs/02_runs.ipynb #a1775b55
-def find_checkpoint(
-    given: str | Path | None = None,  # a .pt file, a run folder, or None
-    folder: str | Path = 'checkpoints',
-) -> Path:
-    "The file that is meant: `given`, its best.pt, the newest in `folder`, or the shipped one."
-    if given is not None:
-        path = Path(given)/'best.pt' if Path(given).is_dir() else Path(given)
-        if path.is_file(): return path
-        raise TamersError(f'{path}: no such checkpoint; name a .pt file or a folder with best.pt')
-    places = '*/best.pt', '*/seed-*/best.pt', '*.pt'
-    found = [p for place in places for p in Path(folder).glob(place) if p.is_file() and p.parent.name != 'mini']
-    found = [p for p in found if p.name != 'last.pt' or not p.with_name('best.pt').exists()]
-    return max(found, key=lambda p: p.stat().st_mtime, default=shipped_checkpoint())
-
 # %% ../nbs/02_runs.ipynb #acc3fc7c
 def seed_runs(folder: str | Path | None) -> dict[int, Path]:
     "The best.pt of every seed in a folder of seeds, in order; empty for anything else."
     if folder is None or (Path(folder)/'best.pt').exists(): return {}
     found = {p.parent.name.removeprefix('seed-'): p for p in Path(folder).glob('seed-*/best.pt')}
     return {int(seed): found[seed] for seed in sorted(filter(str.isdecimal, found), key=int)}
+
+# %% ../nbs/02_runs.ipynb #38336349
+def newest_run(folder: str | Path = 'checkpoints') -> Path:
+    "The newest .pt file in `folder`, or the folder of seeds that it belongs to; the shipped one if there is none."
+    places = '*/best.pt', '*/seed-*/best.pt', '*.pt'
+    found = [p for place in places for p in Path(folder).glob(place) if p.is_file() and p.parent.name != 'mini']
+    found = [p for p in found if p.name != 'last.pt' or not p.with_name('best.pt').exists()]
+    newest = max(found, key=lambda p: p.stat().st_mtime, default=shipped_checkpoint())
+    seeds = newest.parent.parent
+    return seeds if newest in seed_runs(seeds).values() else newest
+
+# %% ../nbs/02_runs.ipynb #01c96829
+def find_checkpoint(
+    given: str | Path | None = None,  # a .pt file, a run, a folder of seeds, mini, or None: the newest
+    folder: str | Path = 'checkpoints',
+) -> Path:
+    "The file that is meant; `TamersError` if it is not there."
+    if given is None: given = newest_run(folder)
+    if str(given) == 'mini': return shipped_checkpoint()
+    path = Path(given)
+    if path.is_dir(): path = next(iter(seed_runs(path).values()), path/'best.pt')
+    if path.is_file(): return path
+    raise TamersError(f'{path}: no such checkpoint; name a .pt file, or a folder with best.pt or with seeds')
+
+# %% ../nbs/02_runs.ipynb #c288d855
+def check_model_name(name: str | Path) -> None:
+    "Raise `TamersError` unless `name` is mini, a place that is there, or a name as the hub has them."
+    path = Path(name).expanduser()
+    on_hub = re.fullmatch(r'\w[\w.-]*/[\w.-]+', str(name)) and path.suffix not in ('.pt', '.safetensors')
+    if str(name) == 'mini' or path.exists() or on_hub: return
+    raise TamersError(f"{name}: no such file or folder, nor 'owner/name' on the hub; name a best.pt, a run folder, "
+                      'a folder of save_pretrained, mini, or a name on the hub')

@@ -6,10 +6,9 @@
 from __future__ import annotations
 import os
 from dataclasses import dataclass
-from typing import Literal
 import torch, torch.nn.functional as F
-from ..core import SPLITS, TamersError
-from ..config import check_ranges, CheckpointOptions, DataOptions, opt, StoreOptions
+from ..core import TamersError
+from ..config import SearchConfig
 from ..runs import find_checkpoint
 from ..data.audio import load_audio
 from ..data.corpus import Utterance
@@ -21,7 +20,7 @@ from .evaluate import load_split
 
 # %% auto #0
 __all__ = ['SAYINGS', 'ADJECTIVES', 'WHO', 'DESCRIPTIONS', 'place', 'place_prompts', 'zero_shot', 'read_query', 'Hit', 'rank',
-           'SearchConfig', 'search']
+           'search']
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #29362f4f
 @torch.no_grad()
@@ -104,15 +103,6 @@ def rank(similarity: torch.Tensor, utterances: list[Utterance], by: str, top: in
         hit = hits.setdefault(u.clip if by == 'audio' else u.text, Hit(similarity[i].item(), u, 0))
         hit.rows += 1
     return list(hits.values())[:top]
-
-# %% ../../nbs/7_evaluation/8_search.ipynb #c4fbef71
-@dataclass(kw_only=True)
-class SearchConfig(StoreOptions, DataOptions, CheckpointOptions):
-    "Find clips by a sentence, or sentences by a clip, with the shared space of a checkpoint."
-    split: Literal[SPLITS] = opt('test', 'which split to search')
-    top: int = opt(10, 'how many to show', ge=1)
-    json: bool = opt(False, 'print one JSON object a line instead of a table')
-    def __post_init__(self): check_ranges(self)
 
 # %% ../../nbs/7_evaluation/8_search.ipynb #12b6d5d9
 @torch.no_grad()

@@ -31,9 +31,13 @@ class Prediction:
     warnings: list[str]          # what speaks against trusting it
     windows: list[Window] = field(default_factory=list)  # of a long recording; else empty
     seconds: float | None = None # of sound
+    strange: dict = field(default_factory=dict)  # {kind: how unlike what the model knows}; above 1: unlike all of it
 
     @property
     def confidence(self) -> float: return self.probabilities[self.label]
+
+    @property
+    def is_guess(self) -> bool: return max(self.strange.values(), default=0.) > 1
 
 # %% ../../nbs/8_prediction/4_answers.ipynb #180d45e4
 @dataclass

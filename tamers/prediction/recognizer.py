@@ -4,13 +4,13 @@
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #45206570
 from __future__ import annotations
-import math, os
+import math
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import chunked, patch
 from huggingface_hub import ModelHubMixin, snapshot_download
 from ..core import EMOTIONS, TamersError
-from ..runs import find_checkpoint, pick_device, shipped_checkpoint
+from ..runs import check_model_name, find_checkpoint, pick_device
 from ..data.audio import SAMPLE_RATE
 from ..data.load import csv_rows, jsonl_rows
 from ..model.checkpoint import check_encoders, Checkpoint, encoder_of, load_checkpoint
@@ -20,7 +20,7 @@ from .pretrained import encoder_places, HEAD, is_pretrained, read_pretrained, wr
 from .answers import accept, combine, Job, make_jobs, Prediction, TOGETHER, Window
 
 # %% auto #0
-__all__ = ['TAGS', 'ANSWER_COLUMNS', 'Recognizer', 'without_rows', 'load', 'row_of', 'read_table', 'columns_of']
+__all__ = ['TAGS', 'UNLIKE', 'ANSWER_COLUMNS', 'Recognizer', 'without_rows', 'load', 'row_of', 'read_table', 'columns_of']
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #6a0c3db1
 TAGS = ['tamers', 'emotion-recognition', 'speech']
@@ -133,20 +133,19 @@ def _check_heard(self: Recognizer, job: Job) -> str:
     return heard
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #e972608c
+UNLIKE = dict(audio='audio: sounds unlike what the model knows; take the answer as a guess',
+              text='text: reads unlike what the model knows; take the answer as a guess')
+
 @patch
-def _check_strange(self: Recognizer, job: Job, heard: str):
-    "Warn of what is unlike all that the model knows."
+def _check_strange(self: Recognizer, job: Job, heard: str) -> dict:
+    "How strange each kind that was heard is; what is unlike all that the model knows gets a warning."
     if not self.familiar:
         job.warnings.append('whether this is like what the model knows could not be checked: no known.safetensors '
                             'beside it (tamers.prediction.known.write_known makes one)')
-        return
-    for kind, verb, cause in (('audio', 'sounds', 'music, noise, another kind of voice or recording'),
-                              ('text', 'reads', 'another kind of text')):
-        if heard not in (kind, 'both'): continue
-        strange = np.median(job.strange[kind])
-        if strange <= 1: continue
-        job.warnings.append(f'{kind}: {verb} unlike what the model knows ({strange:.1f} times as far off as '
-                            f'all but 1 % of {self.known.source}), perhaps {cause}: take the answer as a guess')
+        return {}
+    strange = {kind: float(np.median(job.strange[kind])) for kind in UNLIKE if heard in (kind, 'both')}
+    job.warnings += [UNLIKE[kind] for kind, distance in strange.items() if distance > 1]
+    return strange
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #2ee111e3
 @patch
@@ -154,7 +153,7 @@ def _conclude(self: Recognizer, job: Job) -> Prediction:
     "The answer to a job; `TamersError` if there is none."
     if job.error: raise job.error
     heard = self._check_heard(job)
-    self._check_strange(job, heard)
+    strange = self._check_strange(job, heard)
     if heard == 'text': scored = [(0., 1., self._log_p(self.model(None, job.x_t))[0], None)]
     else: scored = sorted(job.scored, key=lambda w: w[0])
     named = lambda p: dict(zip(self.ckpt.classes, p.tolist()))
@@ -168,7 +167,7 @@ def _conclude(self: Recognizer, job: Job) -> Prediction:
         label=max(probabilities, key=probabilities.get), probabilities=probabilities, heard=heard,
         z_audio=z_a, z_text=None if job.x_t is None else self.model.project(job.x_t, 'text')[0].cpu().numpy(),
         warnings=job.warnings, windows=windows if len(windows) > 1 else [],
-        seconds=job.audio and job.audio.seconds)
+        seconds=job.audio and job.audio.seconds, strange=strange)
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #2eea777b
 @patch
@@ -207,7 +206,7 @@ def predict(self: Recognizer,
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #c797a33f
 def load(
-    name: str | Path | None = None,     # best.pt, a folder with one, or a name on the hub; None: the model that ships
+    name: str | Path | None = None,     # a file, run or folder of seeds, or a name on the hub; None: mini, which ships
     *,
     device: str | None = None,          # cpu, cuda, cuda:1, mps; None: the best there is
     audio_encoder: str | None = None,   # where it is now, if it has moved since training
@@ -217,14 +216,16 @@ def load(
 ) -> Recognizer:
     "A model, ready to answer; `TamersError` says why there is none."
     options = dict(device=device, audio_encoder=audio_encoder, text_encoder=text_encoder, warm=warm)
-    path = shipped_checkpoint() if name is None else Path(name).expanduser()
+    if name is None: name = 'mini'
+    check_model_name(name)
+    path = find_checkpoint(name) if name == 'mini' else Path(name).expanduser()
     if is_pretrained(path): return Recognizer(read_pretrained(path), path/HEAD, **options)
     if path.exists():
         path = find_checkpoint(path)
         return Recognizer(load_checkpoint(path), path, **options)
     try: return Recognizer.from_pretrained(str(name), revision=revision, **options)
     except TamersError: raise
-    except Exception as e:   # no network, no such name, no name at all
+    except Exception as e:   # no network, or no such name
         raise TamersError(f'{name}: no such file or folder, and the hub does not give a model of this name '
                           f'({type(e).__name__}); name a best.pt, a run folder, a folder of save_pretrained '
                           'or a name on the hub') from e
@@ -232,8 +233,9 @@ def load(
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #2ef39760
 ANSWER_COLUMNS = ['prediction', 'confidence', *EMOTIONS, 'heard', 'seconds', 'warnings', 'error']
 
-def row_of(answer: Prediction | TamersError) -> dict:
-    "An answer as the cells of a table."
+def row_of(answer: Prediction | TamersError | None) -> dict:
+    "An answer as the cells of a table; None: of silence."
+    if answer is None: return dict(warnings='silence', error='')
     if isinstance(answer, TamersError): return dict(warnings='', error=str(answer))
     return dict(prediction=answer.label, confidence=answer.confidence, **answer.probabilities, heard=answer.heard,
                 seconds=math.nan if answer.seconds is None else answer.seconds,
@@ -261,7 +263,7 @@ def columns_of(rows: list[dict], table) -> tuple[list, list]:
     folder = '' if hasattr(table, 'to_dict') else Path(table).parent
     absent = lambda x: x is None or x == '' or isinstance(x, float) and math.isnan(x)
     audio, text = ([None if absent(x := row.get(k)) else x for row in rows] for k in ('audio', 'text'))
-    audio = [os.path.join(folder, a) if isinstance(a, (str, Path)) else a for a in audio]
+    audio = [str(Path(folder, a)) if isinstance(a, (str, Path)) else a for a in audio]
     return audio, [None if t is None else str(t) for t in text]
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #f2f8029a

@@ -58,7 +58,7 @@ CARDS = dict(Volta=((7, 0), 'fp16', torch.float16), Turing=((7, 5), 'fp16', torc
 @pytest.fixture
 def asked(monkeypatch):
     "What accelerate is asked for, on a device that is not there."
-    monkeypatch.setattr(runs, 'Accelerator', lambda **asked: asked)
+    monkeypatch.setattr('accelerate.Accelerator', lambda **asked: asked)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
     monkeypatch.setattr(torch.cuda, '_check_bf16_tensor_supported', lambda device: True)   # it is emulated everywhere
