@@ -13,7 +13,7 @@ from ..measure.scores import to_numpy
 from ..measure.space import check_pairs, modality_gap, neighbour_agreement
 
 # %% auto #0
-__all__ = ['PALETTE', 'MARKERS', 'NEIGHBOURS', 'EDGE', 'SIZE', 'STAR', 'LINES', 'new_axes', 'most_confused', 'plot_confusion',
+__all__ = ['PALETTE', 'MARKERS', 'NEIGHBOURS', 'EDGE', 'SIZE', 'STAR', 'JOINED', 'new_axes', 'most_confused', 'plot_confusion',
            'pick_rows', 'spread', 'mean_similarities', 'plot_similarity', 'class_similarity', 'plot_class_similarity',
            'embed_2d', 'SpaceMap', 'map_space', 'plot_emotions', 'plot_modalities', 'plot_space']
 
@@ -165,7 +165,7 @@ def map_space(z_a, z_t, labels, most: int = 1000, seed: int = 0) -> SpaceMap:
 # %% ../../nbs/7_evaluation/1_maps.ipynb #93504177
 EDGE = dict(edgecolor='0.2', linewidth=.5)
 SIZE, STAR = 20, 50   # areas of marks, in square points
-LINES = 60            # halves joined on a map
+JOINED = 60           # utterances whose halves are joined
 
 def plot_emotions(ax, m: SpaceMap, labels, classes) -> None:
     "The points of a map, audio and text alike, coloured by emotion."
@@ -178,7 +178,7 @@ def plot_emotions(ax, m: SpaceMap, labels, classes) -> None:
 def plot_modalities(ax, m: SpaceMap) -> None:
     "The points of a map, dark for audio and light for text; lines join the halves of some utterances."
     n = len(m.audio)
-    some = np.unique(np.linspace(0, n - 1, min(n, LINES)).astype(int))
+    some = np.unique(np.linspace(0, n - 1, min(n, JOINED)).astype(int))
     what = 'halves of an utterance' + (f' ({len(some)} of {n})' if len(some) < n else '')
     ax.add_collection(LineCollection(np.stack([m.audio, m.text], 1)[some], color='0.4', lw=.7, zorder=0, label=what))
     ax.scatter(*m.audio.T, color='0.2', marker='o', label='audio', s=16, **EDGE)

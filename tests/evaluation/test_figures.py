@@ -70,8 +70,8 @@ def test_a_map_is_no_hairball():
     ax = maps.new_axes(None, (4, 4))
     maps.plot_modalities(ax, m)
     assert [len(c.get_offsets()) for c in ax.collections[1:]] == [400, 400]
-    assert len(ax.collections[0].get_segments()) == maps.LINES < 100
-    assert f'{maps.LINES} of 400' in ax.get_legend_handles_labels()[1][0]
+    assert len(ax.collections[0].get_segments()) == maps.JOINED < 100
+    assert f'{maps.JOINED} of 400' in ax.get_legend_handles_labels()[1][0]
     few = maps.SpaceMap(*(x[:3] for x in (m.rows, m.audio, m.text)), 'PCA')
     maps.plot_modalities(ax, few)
     assert 'halves of an utterance' in ax.get_legend_handles_labels()[1]

@@ -1,4 +1,4 @@
-"nbdev's own commands: its doc machinery understands the notebooks, and what it leaves behind is no part of the project."
+"nbdev's own commands: its docs understand the notebooks, and what they leave behind is no part of the project."
 import ast
 import json
 import os
