@@ -22,6 +22,7 @@ exclude_patterns = ['**/_*', '**.ipynb_checkpoints']
 nb_custom_formats = {'.ipynb': ['notebooks.read', {}, False]}
 nb_execution_mode = 'off'            # the outputs are in the notebooks, which the tests run
 nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = 'code', 'code'   # of cells that are folded
 nb_render_markdown_format = 'myst'  # tables in outputs, too
 smartquotes = False                  # --flag stays what it is
 myst_enable_extensions = ['amsmath', 'colon_fence', 'dollarmath']

@@ -1,4 +1,4 @@
-"""The gallery: a card for each analysis notebook, with its figures as thumbnails."""
+"""The gallery: a card for each analysis notebook, with the figure that its author chose by `#| gallery`."""
 import base64
 import html
 import io
@@ -7,38 +7,28 @@ import re
 from pathlib import Path
 from PIL import Image
 
-FOLDER = '_thumbnails'
-WIDTH, MOST = 640, 4    # pixels of a thumbnail; figures shown of a notebook
+FOLDER = '_figures'
+MARK = re.compile(r'^#\|\s*gallery\s*$', re.M)
 
 
-def figures(notebook: dict) -> list[bytes]:
-    "The figures that a notebook shows, as PNG."
-    found = [out['data']['image/png'] for cell in notebook['cells'] for out in cell.get('outputs', [])
-        if 'image/png' in out.get('data', {})]
-    return [base64.b64decode(''.join(data)) for data in found]
-
-
-def shrink(png: bytes, path: Path) -> str:
-    "Write a thumbnail; gives its size as HTML attributes, so that the page does not jump while it loads."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.open(io.BytesIO(png)).convert('RGB')
-    image.thumbnail((WIDTH, 2*WIDTH))
-    image.save(path)
-    return f'width="{image.width}" height="{image.height}"'
+def chosen(notebook: dict) -> bytes:
+    "The first figure of the cell that is marked, as PNG."
+    marked = next(cell for cell in notebook['cells'] if MARK.search(''.join(cell['source'])))
+    data = next(out['data']['image/png'] for out in marked['outputs'] if 'image/png' in out.get('data', {}))
+    return base64.b64decode(''.join(data))
 
 
 def card(path: Path, out: Path) -> str:
-    "A notebook as HTML: its figures, its title and its line."
+    "A notebook as HTML: its figure, its title and its line."
     notebook = json.loads(path.read_text(encoding='utf-8'))
     title, line = re.match(r'# (.+)\n\n> (.+)', ''.join(notebook['cells'][0]['source'])).groups()
+    png, picture = chosen(notebook), out/FOLDER/f'{path.stem}.png'
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(png)
+    width, height = Image.open(io.BytesIO(png)).size   # so that the page does not jump while it loads
     page = f'{path.parent.name}/{path.stem}.html'
-    shown = []
-    for i, png in enumerate(figures(notebook)[:MOST]):
-        name = f'{path.stem}-{i}.png'
-        shown.append(f'<img src="{FOLDER}/{name}" {shrink(png, out/FOLDER/name)} alt="Figure {i + 1} of '
-            f'{html.escape(title)}">')
-    return (f'<a class="card" href="{page}"><span '
-            f'class="figures">{"".join(shown)}</span><strong>{html.escape(title)}</strong>'
+    return (f'<a class="card" href="{page}"><img src="{FOLDER}/{picture.name}" width="{width}" height="{height}" '
+            f'alt="A figure of {html.escape(title)}"><strong>{html.escape(title)}</strong>'
             f'<span>{html.escape(line)}</span></a>')
 
 

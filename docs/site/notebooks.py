@@ -19,8 +19,8 @@ WINGS = {'1_data': '1 Data', '2_encoders': '2 Encoders', '3_store': '3 Store', '
 SECTIONS = [('Begin', 'walk'), ('How to', 'howto/*'), ('What it learnt', 'gallery'), ('What it learnt', 'analysis/*'),
     ('Evidence', 'study'),
             ('Evidence', 'speed'), ('Evidence', 'trust'), ('Encoders from scratch', 'mini/*'), ('Ground', '0[0-9]_*'),
-            *((caption, f'{folder}/*') for folder, caption in WINGS.items()), ('Commands', '99_*'), ('Reference',
-                'api')]
+            *((caption, f'{folder}/*') for folder, caption in WINGS.items()), ('Commands', '99_*'),
+            ('Reference', 'api'), *(('Reference', f'api/{name}') for name in reference.wings())]
 
 
 def read(text: str):
@@ -56,7 +56,7 @@ def add_anchors(app, doctree):
 def link_names(app, doctree, docname):
     """Make links of names that stand in prose as code: those of the package lead to the cell that defines them,
     those of notebooks to the page."""
-    if docname == 'api': return          # where code in a table is a parameter or a field
+    if docname.split('/')[0] == 'api': return   # where code in a table is a parameter or a field
     names, homes = reference.names(), {m.name: m.notebook for m in reference.modules() if '.' in m.name}
     for literal in list(doctree.findall(nodes.literal)):
         if isinstance(literal.parent, (nodes.reference, nodes.title)): continue

@@ -1,5 +1,5 @@
-"""The API page, written from the source of the package: signatures, docstrings, and the comments beside parameters
-and fields."""
+"""The API pages, one a wing, written from the source of the package: signatures, docstrings, and the comments beside
+parameters and fields."""
 import ast
 import io
 import re
@@ -176,21 +176,40 @@ def target(m: Module) -> str:
     return 'tamers-' + m.name.replace('.', '-')
 
 
-def page() -> str:
-    "The modules at a glance, then each of them."
+def wing(m: Module) -> str:
+    "The page that a module is told on: its wing, the ground or the commands."
+    if '.' in m.name: return m.name.split('.')[0]
+    return 'commands' if place(m.notebook)[0] == 99 else 'ground'
+
+
+def wings() -> list[str]:
+    "All of these pages, in reading order."
+    return list(dict.fromkeys(map(wing, modules())))
+
+
+def glance() -> str:
+    "The modules of all wings, and the names that each exports."
     linked = lambda m: ', '.join(f'{{py:obj}}`{n} <tamers.{m.name}.{n}>`' for n in m.things)
-    glance = [(f'[{m.name}](#{target(m)})', plain(m.doc.split('\n')[0]), linked(m)) for m in modules()]
-    lines = ['', *table(('module', 'what it is for', 'names'), glance)]
-    for m in modules():
+    first = {wing(m): m.name for m in reversed(modules())}       # of each wing, its first module
+    of = lambda m: f'[{wing(m)}](api/{wing(m)}.md)' if first[wing(m)] == m.name else ''
+    rows = [(of(m), f'[{m.name}](#{target(m)})', plain(m.doc.split('\n')[0]), linked(m)) for m in modules()]
+    return '\n'.join(['', *table(('wing', 'module', 'what it is for', 'names'), rows)])
+
+
+def told(name: str) -> str:
+    "All modules of a wing."
+    lines = ['']
+    for m in (m for m in modules() if wing(m) == name):
         lines += [f'({target(m)})=', f'## tamers.{m.name}', '', plain(m.doc), '',
             f'{{doc}}`the notebook </{m.notebook}>`', '']
-        for name, node in m.things.items(): lines += thing_entry(name, node, m)
+        for thing, node in m.things.items(): lines += thing_entry(thing, node, m)
     return '\n'.join(lines)
 
 
 def add_page(app, docname, source):
-    "Append the reference to nbs/api.md while Sphinx reads it."
-    if docname == 'api': source[0] += page()
+    "Append the reference to nbs/api.md and nbs/api/*.md while Sphinx reads them."
+    if docname == 'api': source[0] += glance()
+    if docname.startswith('api/'): source[0] += told(docname.removeprefix('api/'))
 
 
 def cell_role(name, rawtext, text, lineno, inliner, options=None, content=None):

@@ -151,7 +151,7 @@ def sentiment(emotion: str, rng) -> str:
 # %% ../../nbs/1_data/6_demo.ipynb #dd0c4046
 def demo_corpus() -> Path:
     "The folder of the demo corpus, in MELD's layout; made on the first call, in seconds."
-    home = cache_dir()/'demo'/f'corpus-{DEMO_VERSION}'
+    home = cache_dir()/'demo'/f'demo-corpus-{DEMO_VERSION}'
     if home.is_dir(): return home
     try:
         with whole_folder(home) as folder:

@@ -29,13 +29,13 @@ def plot_per_class(per_class: dict, intervals: dict | None = None, ax=None):
     for key, marker in (('precision', 'x'), ('recall', 'o')):
         ax.plot([per_class[name][key] for name in f1], places, marker, mfc='white', ms=5, label=key, **halo)
     for y, name in enumerate(names):
-        ax.text(1.03, y, f'{f1[name]:.2f}' if name in f1 else 'none', va='center', fontsize=8)
+        ax.text(1.03, y, f'{f1[name]:.2f}' if name in f1 else 'none', va='center', fontsize=10)
     worst, best = min(f1, key=f1.get), max(f1, key=f1.get)
     ax.set(xlim=(0, 1.02), xlabel='F1 (bar), precision, recall', ylabel='class (utterances)', yticks=range(len(names)),
            yticklabels=[f"{name} ({per_class[name]['support']})" for name in names],
            title=f'F1 from {f1[worst]:.2f} ({worst}) to {f1[best]:.2f} ({best})')
     ax.invert_yaxis()
-    ax.legend(ncols=3, frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(0, -.2))
+    ax.legend(ncols=3, frameon=False, fontsize=9, loc='upper left', bbox_to_anchor=(0, -.2))
     sns.despine(ax=ax)
     return ax
 
@@ -129,6 +129,6 @@ def save_figure(path: Path, draw, note: str = '') -> Path:
     "Save the figure that `draw` makes, with a note under its right corner."
     fig = np.ravel(draw())[0].figure
     fig.text(0.995, -0.01, note, ha='right', va='top', fontsize=6, color='0.4', parse_math=False)
-    with atomic_path(path) as tmp: fig.savefig(tmp, format='png', dpi=150, bbox_inches='tight')
+    with atomic_path(path) as tmp: fig.savefig(tmp, format=path.suffix[1:], dpi=150, bbox_inches='tight')
     plt.close(fig)
     return path

@@ -82,7 +82,7 @@ def plot_history(rows: list[dict], best='weighted_f1', ax=None):
     right.set(ylabel='dev score', title=f"Best {SCORES.get(best, 'dev loss')} {kept[best]:.3f} at step {kept['step']}")
     for panel in (left, right):
         panel.set_xlabel('optimizer step')
-        panel.legend(frameon=False, fontsize=7)
+        panel.legend(frameon=False, fontsize=9)
         sns.despine(ax=panel)
     return left, right
 

@@ -13,9 +13,9 @@ from ..measure.scores import to_numpy
 from ..measure.space import check_pairs, modality_gap, neighbour_agreement
 
 # %% auto #0
-__all__ = ['PALETTE', 'MARKERS', 'EDGE', 'new_axes', 'most_confused', 'plot_confusion', 'pick_rows', 'spread', 'plot_similarity',
-           'class_similarity', 'plot_class_similarity', 'embed_2d', 'SpaceMap', 'map_space', 'plot_emotions',
-           'plot_modalities', 'plot_space']
+__all__ = ['PALETTE', 'MARKERS', 'NEIGHBOURS', 'EDGE', 'SIZE', 'STAR', 'JOINED', 'new_axes', 'most_confused', 'plot_confusion',
+           'pick_rows', 'spread', 'mean_similarities', 'plot_similarity', 'class_similarity', 'plot_class_similarity',
+           'embed_2d', 'SpaceMap', 'map_space', 'plot_emotions', 'plot_modalities', 'plot_space']
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #6c540c5d
 PALETTE = dict(anger='#db0520', disgust='#2d9c49', fear='#561152', joy='#ffde63',
@@ -48,7 +48,7 @@ def plot_confusion(counts, classes=EMOTIONS, normalise=True, ax=None):
     text = np.vectorize(lambda s, n: f'{s:.0f} %\n{n}' if n else '', otypes=[object])(share, counts)
     shown, unit = (share, 'share of the true class (%)') if normalise else (counts, 'utterances')
     sns.heatmap(shown, annot=text, fmt='', cmap='Blues', vmin=0, vmax=100 if normalise else None, linewidths=.5,
-                ax=ax, annot_kws=dict(size=7), cbar_kws=dict(label=unit), xticklabels=classes,
+                ax=ax, annot_kws=dict(size=8), cbar_kws=dict(label=unit), xticklabels=classes,
                 yticklabels=[f'{name} ({n})' for name, n in zip(classes, counts.sum(1))])
     ax.set(xlabel='predicted', ylabel='true (utterances)', title=most_confused(counts, classes))
     ax.tick_params(axis='x', rotation=45)
@@ -74,12 +74,22 @@ def spread(places, gap: float) -> np.ndarray:  # (C,)
     steps = gap * np.arange(len(places))
     return np.maximum.accumulate(np.asarray(places) - steps) + steps
 
+# %% ../../nbs/7_evaluation/1_maps.ipynb #7577ad10
+def mean_similarities(z_a, z_t, labels) -> dict:  # {kind of pair: mean}
+    "Mean similarity of audio with its own text, with other text of its class, and with text of other classes."
+    member = np.eye(labels.max() + 1)[labels]
+    a, t, n, pairs = member.T @ z_a, member.T @ z_t, len(labels), (member.sum(0) ** 2).sum()
+    own, same, every = (z_a * z_t).sum(), (a * t).sum(), a.sum(0) @ t.sum(0)
+    sums = {'own': (own, n), 'same class': (same - own, pairs - n), 'other class': (every - same, n * n - pairs)}
+    return {kind: total / count for kind, (total, count) in sums.items() if count}
+
 # %% ../../nbs/7_evaluation/1_maps.ipynb #d88b5e23
-def plot_similarity(z_a, z_t, labels, classes=EMOTIONS, most: int = 400, seed: int = 0, ax=None):
+def plot_similarity(z_a, z_t, labels, classes=EMOTIONS, most: int = 70, seed: int = 0, ax=None):
     "Audio x text similarity, rows and columns sorted by class."
-    z_a, z_t = (z.cpu().numpy() for z in check_pairs(z_a, z_t))
+    (z_a, z_t), labels = (z.cpu().numpy() for z in check_pairs(z_a, z_t)), to_numpy(labels)
+    means = [f'{kind} {mean.round(2) + 0:.2f}' for kind, mean in mean_similarities(z_a, z_t, labels).items()]
     rows, ax = pick_rows(labels, most, seed), new_axes(ax, (5.6, 4.8))
-    similarity, labels = z_a[rows] @ z_t[rows].T, to_numpy(labels)[rows]
+    similarity, labels = z_a[rows] @ z_t[rows].T, labels[rows]
     limit = np.abs(similarity).max()
     image = ax.imshow(similarity, cmap='vlag', vmin=-limit, vmax=limit)
     ax.figure.colorbar(image, ax=ax, label='cosine similarity', shrink=.8)
@@ -92,9 +102,6 @@ def plot_similarity(z_a, z_t, labels, classes=EMOTIONS, most: int = 400, seed: i
     ax.set_xticks(centres, names, rotation=90)
     ax.set_yticks(centres, names)
     ax.tick_params(length=0)
-    same, own = labels[:, None] == labels, np.eye(len(labels), dtype=bool)
-    kinds = {'own': own, 'same class': same & ~own, 'other class': ~same}
-    means = [f'{name} {similarity[of].mean().round(2) + 0:.2f}' for name, of in kinds.items() if of.any()]
     ax.set(xlabel=f'text ({len(rows)} utterances)', ylabel=f'audio ({len(rows)} utterances)',
            title='Mean: ' + ', '.join(means))
     return ax
@@ -114,7 +121,7 @@ def plot_class_similarity(z_a, z_t, labels, classes=EMOTIONS, ax=None):
     similarity, ax = class_similarity(z_a, z_t, labels, len(classes)), new_axes(ax, (5.6, 4.4))
     limit = np.nanmax(np.abs(similarity), initial=1e-6)
     sns.heatmap(similarity, annot=similarity.round(2) + 0., fmt='.2f', cmap='vlag', vmin=-limit, vmax=limit,
-                linewidths=.5, ax=ax, annot_kws=dict(size=7), cbar_kws=dict(label='mean cosine similarity'),
+                linewidths=.5, ax=ax, annot_kws=dict(size=9), cbar_kws=dict(label='mean cosine similarity'),
                 xticklabels=classes, yticklabels=classes)
     right = [np.nanargmax(similarity[c]) == c for c in np.flatnonzero(~np.isnan(np.diag(similarity)))]
     title = f'{sum(right)} of {len(right)} classes: audio nearest to text of its class'
@@ -124,17 +131,19 @@ def plot_class_similarity(z_a, z_t, labels, classes=EMOTIONS, ax=None):
     return ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #f702a792
+NEIGHBOURS = 15
+
 def embed_2d(z, seed: int = 0) -> tuple[np.ndarray, str]:  # (N, 2) places in the plane, and the method: 'UMAP' or 'PCA'
     "Lay points out in the plane: UMAP (McInnes et al., 2018), or PCA where there are too few."
     z = np.asarray(z, dtype=np.float32)
-    if z.shape[1] <= 2 or len(np.unique(z, axis=0)) <= 5:
+    if z.shape[1] <= 2 or len(np.unique(z, axis=0)) < 4 * NEIGHBOURS:
         u, s, _ = np.linalg.svd(z - z.mean(0), full_matrices=False)
         return np.pad((u * s)[:, :2], ((0, 0), (0, max(0, 2 - len(s))))), 'PCA'
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'IProgress not found')   # of tqdm, about bars that we do not draw
         from umap import UMAP
     threads = torch.get_num_threads()
-    umap = UMAP(n_neighbors=min(15, len(z) - 1), metric='cosine', init='pca', random_state=seed, n_jobs=1)
+    umap = UMAP(n_neighbors=NEIGHBOURS, metric='cosine', init='pca', random_state=seed, n_jobs=1)
     try: return umap.fit_transform(z), 'UMAP'
     finally: torch.set_num_threads(threads)   # numba sets OpenMP's number for the whole process, torch included
 
@@ -154,20 +163,26 @@ def map_space(z_a, z_t, labels, most: int = 1000, seed: int = 0) -> SpaceMap:
     return SpaceMap(rows, *np.split(xy, 2), method)
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #93504177
-EDGE = dict(edgecolor='0.25', linewidth=.3)
+EDGE = dict(edgecolor='0.2', linewidth=.5)
+SIZE, STAR = 20, 50   # areas of marks, in square points
+JOINED = 60           # utterances whose halves are joined
 
 def plot_emotions(ax, m: SpaceMap, labels, classes) -> None:
     "The points of a map, audio and text alike, coloured by emotion."
     for c in np.argsort(-np.bincount(labels)):
         if not (labels == c).any(): continue
         points, name = np.concatenate([m.audio[labels == c], m.text[labels == c]]), classes[c]
-        ax.scatter(*points.T, color=PALETTE[name], marker=MARKERS[name], label=name, s=20, **EDGE)
+        size = STAR if MARKERS[name] == '*' else SIZE
+        ax.scatter(*points.T, color=PALETTE[name], marker=MARKERS[name], label=name, s=size, **EDGE)
 
 def plot_modalities(ax, m: SpaceMap) -> None:
-    "The points of a map, dark for audio and light for text; a line joins the halves of an utterance."
-    ax.add_collection(LineCollection(np.stack([m.audio, m.text], 1), color='0.6', lw=.4, alpha=.6, zorder=0))
-    ax.scatter(*m.audio.T, color='0.2', marker='o', label='audio', s=22, **EDGE)
-    ax.scatter(*m.text.T, color='0.85', marker='s', label='text', s=10, **EDGE)   # smaller: what is under it shows
+    "The points of a map, dark for audio and light for text; lines join the halves of some utterances."
+    n = len(m.audio)
+    some = np.unique(np.linspace(0, n - 1, min(n, JOINED)).astype(int))
+    what = 'halves of an utterance' + (f' ({len(some)} of {n})' if len(some) < n else '')
+    ax.add_collection(LineCollection(np.stack([m.audio, m.text], 1)[some], color='0.4', lw=.7, zorder=0, label=what))
+    ax.scatter(*m.audio.T, color='0.2', marker='o', label='audio', s=16, **EDGE)
+    ax.scatter(*m.text.T, color='0.9', marker='s', label='text', s=10, **EDGE)   # smaller: what is under it shows
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #bdcb9277
 def plot_space(
@@ -187,5 +202,6 @@ def plot_space(
         if m.method == 'PCA': title += '\n(too few points or dimensions for UMAP)'
         panel.set_title(title, fontsize=10)
         panel.set(xlabel=f'{m.method} 1 (no unit)', ylabel=f'{m.method} 2 (no unit)', xticks=[], yticks=[])
-        panel.legend(ncols=4, frameon=False, fontsize=8, loc='upper center', bbox_to_anchor=(.5, -.06), markerscale=1.3)
+        panel.legend(ncols=4, frameon=False, fontsize=9, loc='upper center', bbox_to_anchor=(.5, -.06), markerscale=1.3,
+                     columnspacing=1, handletextpad=.3)
     return left, right

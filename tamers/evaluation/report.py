@@ -5,6 +5,7 @@
 # %% ../../nbs/7_evaluation/5_report.ipynb #9db436f5
 from __future__ import annotations
 import ast, os, re
+from contextlib import contextmanager
 from functools import cache
 from html import escape
 from importlib.util import find_spec
@@ -14,9 +15,10 @@ from tqdm import tqdm
 from ..core import atomic_path, did_you_mean, TamersError
 
 # %% auto #0
-__all__ = ['NEEDS', 'COSTLY', 'LEFT_OUT', 'DIED', 'SHEET', 'PAGE', 'check_extra', 'analysis_notebooks', 'parameters_of',
-           'insert_parameters', 'flags_of', 'prepare', 'execute', 'note_html', 'print_html', 'output_html', 'markdown',
-           'prose_html', 'page_html', 'contents_html', 'choose', 'write_report']
+__all__ = ['NEEDS', 'COSTLY', 'LEFT_OUT', 'DIED', 'FIRST', 'SHEET', 'PAGE', 'check_extra', 'analysis_notebooks', 'parameters_of',
+           'insert_parameters', 'flags_of', 'prepare', 'one_kernel', 'execute', 'note_html', 'print_html',
+           'output_html', 'markdown', 'prose_html', 'code_html', 'page_html', 'head_html', 'contents_html', 'choose',
+           'write_report']
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #dafa1bfd
 NEEDS = ('nbformat', 'nbclient', 'ipykernel', 'markdown_it', 'mdit_py_plugins', 'latex2mathml')
@@ -65,24 +67,38 @@ def prepare(nb, slow: bool = False) -> None:
         kept[i] = new_markdown_cell(LEFT_OUT) if costly else new_code_cell(cell.source)
     nb.cells = kept
 
-# %% ../../nbs/7_evaluation/5_report.ipynb #bfa779d8
-DIED = dict(ename='The process ended here', evalue='it may have run out of memory; the cells below were not run')
-
-def execute(nb) -> None:
-    "Run all cells in this interpreter's kernel and this folder; errors become outputs."
+# %% ../../nbs/7_evaluation/5_report.ipynb #845a2345
+@contextmanager
+def one_kernel():
+    "A kernel of this interpreter, which the first notebook starts; it ends with the block."
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
+    from nbclient.util import run_sync
+    kernel = AsyncKernelManager(kernel_name='python3', kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    try: yield kernel
+    finally:
+        if kernel.has_kernel: run_sync(kernel.shutdown_kernel)(now=True)
+
+# %% ../../nbs/7_evaluation/5_report.ipynb #0bd22df5
+DIED = dict(ename='The process ended here', evalue='it may have run out of memory; the cells below were not run')
+
+def execute(nb, kernel) -> None:
+    "Run all cells in a kernel of `one_kernel`, without names of earlier notebooks; errors become outputs."
     from nbclient import NotebookClient
     from nbclient.exceptions import DeadKernelError
-    from nbformat.v4 import new_output
-    kernel = AsyncKernelManager(kernel_name='python3', kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    from nbclient.util import run_sync
+    from nbformat.v4 import new_code_cell, new_output
     client = NotebookClient(nb, km=kernel, timeout=None, allow_errors=True,
                             extra_arguments=['--InlineBackend.figure_format=retina', '--IPKernelApp.log_level=40'])
     inline = dict(os.environ, MPLBACKEND='module://matplotlib_inline.backend_inline')
-    try: client.execute(cleanup_kc=True, env=inline)
+    nb.cells.insert(0, new_code_cell('%reset -f'))
+    try: client.execute(env=inline)
     except DeadKernelError:
         cell = next(c for c in nb.cells if c.cell_type == 'code' and c.source and c.execution_count is None)
         cell.outputs.append(new_output('error', **DIED))
+        run_sync(kernel.restart_kernel)(now=True)
+    client.kc.stop_channels()
+    nb.cells.pop(0)
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #b1dda73b
 def note_html(text: str) -> str: return f'<p class="note">{text}</p>'
@@ -103,8 +119,7 @@ def output_html(o, alt: str) -> str:
     if 'text/html' in o.data: return f'<div class="wide">{o.data["text/html"]}</div>'
     if 'image/png' not in o.data: return f"<pre>{escape(o.data.get('text/plain', ''))}</pre>"
     width, png = o.metadata.get('image/png', {}).get('width', 640), o.data['image/png'].strip()
-    style = f'width:{width}px;min-width:{min(width, 720)}px'
-    return f'<div class="wide"><img alt="{escape(alt)}" style="{style}" src="data:image/png;base64,{png}"></div>'
+    return f'<img alt="{escape(alt)}" width="{width}" src="data:image/png;base64,{png}">'
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #14b6d93b
 @cache
@@ -130,18 +145,27 @@ def prose_html(source: str, page: str, names: list[str], contents: list) -> str:
     return markdown().renderer.render(tokens, markdown().options, {})
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #51f2a4a7
-def page_html(nb, page: str, names: list[str], contents: list) -> str:
-    "An executed notebook as a section of the report."
+FIRST = '<p>Shown <a href="#top">at the head of this report</a>.</p>'
+
+def code_html(sources: list[str]) -> str:
+    "Code of cells, folded away."
+    text = re.sub(r'^#\|.*\n', '', '\n\n'.join(sources), flags=re.M)
+    return f'<details><summary>code</summary><pre>{escape(text)}</pre></details>' if sources else ''
+
+def page_html(nb, page: str, names: list[str], contents: list, headline: list) -> str:
+    "An executed notebook as a section of the report; outputs that belong to its head are added to `headline`."
     parts, silent = [], []   # silent: code that has shown nothing yet
     for cell in nb.cells:
         if cell.cell_type == 'code':
-            silent.append(escape(cell.source))
+            silent.append(cell.source)
             if not cell.outputs: continue
-        if silent: parts.append('<details><summary>code</summary><pre>' + '\n\n'.join(silent) + '</pre></details>')
-        silent = []
-        alt = contents[-1][2] if contents else page
-        if cell.cell_type == 'code': parts += [output_html(o, alt) for o in cell.outputs]
-        else: parts.append(prose_html(cell.source, page, names, contents))
+        parts.append(code_html(silent))
+        silent, alt = [], contents[-1][2] if contents else page
+        if cell.cell_type != 'code': parts.append(prose_html(cell.source, page, names, contents))
+        else:
+            outputs, first = [output_html(o, alt) for o in cell.outputs], 'headline' in flags_of(cell)
+            (headline if first else parts).extend(outputs)
+            if first: parts.append(FIRST)
     return f"<section>{''.join(parts)}</section>"
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #e426b9dd
@@ -153,20 +177,22 @@ h2 {margin-top: 3.5rem; border-top: 2px solid; padding-top: .6rem}
 h1, p, ul, li, pre {max-width: 46rem}
 nav ul {list-style: none; padding-left: 1rem; margin: .2rem 0}
 pre {background: #f5f6f8; padding: .6rem .8rem; overflow-x: auto; font-size: 13px; line-height: 1.4}
-section > pre {white-space: pre-wrap}
-header pre {font-size: min(13px, 2.75vw)}
+section > pre, header > pre {white-space: pre-wrap}
 details {color: #888; font-size: 12px}
+header table tr:first-child td {font-size: 1.3em; font-weight: 700}
+nav ul ul {display: none}
 blockquote {margin: 0; color: #555; font-style: italic}
 .note {background: #fff6dd; border-left: 4px solid #d9a400; padding: .4rem .8rem}
 .wide {overflow-x: auto; margin: .8rem 0}
-img {display: block; max-width: 100%; height: auto}
-svg {min-width: 560px}
+img {max-width: 100%; height: auto; vertical-align: top}
 audio {max-width: 100%}
 table, th, td {border: 0; border-collapse: collapse; font-size: 14px}
 th, td {border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: right}
 @media (min-width: 72rem) {
     body {margin-left: 21rem}
-    nav {position: fixed; left: 1.5rem; top: 1.5rem; bottom: 1rem; width: 17rem; overflow-y: auto; font-size: 14px}}
+    nav {position: fixed; left: 1.5rem; top: 1.5rem; bottom: 1rem; width: 17rem; overflow-y: auto; font-size: 14px}
+    nav ul ul {display: block}}
+@media (max-width: 30rem) {th, td {padding: .25rem .3rem; font-size: 12px}}
 @media print {details {display: none}}'''
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #afb6cc9a
@@ -176,11 +202,18 @@ PAGE = '''<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy"
       content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
 <title>{title}</title><style>{style}</style></head>
-<body><header><h1>{title}</h1>{summary}</header>
+<body><header id="top"><h1>{title}</h1>{head}</header>
 <nav aria-label="contents">{contents}</nav>
 <main>{sections}</main>
 <footer><hr><p><small>Made by TAMERS {version}.{left_out}</small></p></footer></body></html>
 '''
+
+# %% ../../nbs/7_evaluation/5_report.ipynb #19fa1a31
+def head_html(summary: str, headline: list[str]) -> str:
+    "The head of a report below its title, of a summary in paragraphs and the outputs that come first."
+    told = [f'<p>{escape(p)}</p>' for p in summary.split('\n\n') if p and '\n' not in p]
+    whole = f'<details><summary>in words, as printed</summary><pre>{escape(summary)}</pre></details>'
+    return ''.join([*told[:1], *headline, *told[1:], whole if summary else ''])
 
 # %% ../../nbs/7_evaluation/5_report.ipynb #bdfc53e0
 def contents_html(contents: list) -> str:
@@ -208,10 +241,10 @@ def write_report(
     out: str | Path,                  # folder of report.html
     *,
     title: str = 'What it learnt',    # heading of the page
-    summary: str = '',                # text below it, set as it stands
+    summary: str = '',                # what was evaluated and found, in paragraphs
     notebooks: list[Path] | None = None,  # None: those that come with TAMERS
     slow: bool = False,               # also run costly cells, and notebooks that have some
-    quiet: bool = False,              # without a progress bar
+    quiet: bool = False,              # without a progress bar, which is for a terminal only
     **parameters,                     # root, split, options, ... as in the `# Parameters` cells
 ) -> Path:                            # of report.html
     "Run the analysis notebooks on a checkpoint and bind them into one HTML file that needs nothing else."
@@ -220,14 +253,15 @@ def write_report(
     known = set().union(*(parameters_of(nb)[1] for nb in books.values()))
     if unknown := next((k for k in parameters if k not in known), None):
         raise TamersError(f'{unknown}: no parameter of {", ".join(books)}.{did_you_mean(unknown, known)}')
-    contents, sections = [], []
-    for name, nb in tqdm(books.items(), desc='report', unit='page', disable=quiet):
-        prepare(nb, slow)
-        insert_parameters(nb, checkpoint=None if checkpoint is None else str(checkpoint), **parameters)
-        execute(nb)
-        sections.append(page_html(nb, name, list(books), contents))
+    contents, sections, headline, hidden = [], [], [], True if quiet else None
+    with one_kernel() as kernel:
+        for name, nb in tqdm(books.items(), desc='report', unit='page', disable=hidden):
+            prepare(nb, slow)
+            insert_parameters(nb, checkpoint=None if checkpoint is None else str(checkpoint), **parameters)
+            execute(nb, kernel)
+            sections.append(page_html(nb, name, list(books), contents, headline))
     foot = f" Left out, because it takes minutes: {', '.join(left_out)} (in Python: write_report with slow=True)."
-    text = PAGE.format(title=escape(title), style=SHEET, summary=f'<pre>{escape(summary)}</pre>' if summary else '',
+    text = PAGE.format(title=escape(title), style=SHEET, head=head_html(summary, headline),
                        contents=contents_html(contents), sections=''.join(sections), version=tamers.__version__,
                        left_out=foot if left_out else '')
     with atomic_path(Path(out)/'report.html') as tmp: tmp.write_text(text, encoding='utf-8')

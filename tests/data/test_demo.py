@@ -33,7 +33,7 @@ def read(root, split):
 
 
 def test_two_builds_are_identical(cache, tmp_path):
-    demo.write_split(tmp_path/f'corpus-{VERSION}', 'dev')
+    demo.write_split(tmp_path/f'demo-corpus-{VERSION}', 'dev')
     again = {p.relative_to(tmp_path): digest([p]) for p in tmp_path.rglob('*') if p.is_file()}
     assert len(again) > sum(demo.COUNTS['dev'])
     assert again == {p: digest([cache/p]) for p in again}
@@ -104,7 +104,7 @@ def test_a_failed_build_leaves_nothing(tmp_path, monkeypatch):
 
 def test_the_slower_of_two_builds_takes_the_other_ones(tmp_path, monkeypatch):
     monkeypatch.setenv('TAMERS_CACHE', str(tmp_path))
-    first = tmp_path/'demo'/f'corpus-{VERSION}'
+    first = tmp_path/'demo'/f'demo-corpus-{VERSION}'
     def overtaken(folder, split):
         (folder/'who').write_text('late')
         first.mkdir(exist_ok=True)
@@ -118,3 +118,9 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path/'file').touch()
     monkeypatch.setenv('TAMERS_CACHE', str(tmp_path/'file'))
     with pytest.raises(TamersError, match='cannot be written .* set TAMERS_CACHE'): demo.demo_corpus()
+
+
+def test_it_is_called_what_it_is(cache):
+    "What is printed of a corpus begins with the name of its folder."
+    from tamers.data.load import load_corpus
+    assert str(load_corpus(cache/f'demo-corpus-{VERSION}', clips=False)).startswith('demo-corpus-2')

@@ -54,7 +54,7 @@ OPTIONS = dict(device='cpu', num_workers=0)
 
 
 def test_five_utterances_of_three_classes(runs, page):
-    "Ten points are fewer than UMAP's usual neighbours; four classes have no example."
+    "Too few points for UMAP; four classes have no example."
     given = dict(checkpoint=str(runs/'both'), options=OPTIONS)
     out, shown, figures = page(SPACE, **given)
     assert 'Not shown' not in out and len(figures) == 4
@@ -64,9 +64,21 @@ def test_five_utterances_of_three_classes(runs, page):
     assert sum(s.text.count('<audio') for s in shown) == 3
     out, shown, figures = page(ERRORS, **given)
     unknown = [line.split(': ')[1] for line in out.splitlines() if line.startswith('Not shown')]
-    assert unknown == ['speaker', 'words', 'turn'] and '0 of 1 groupings differ clearly (p < 0.01)' in figures
+    assert unknown == ['speaker', 'cast', 'words', 'turn'] and '0 of 2 groupings differ clearly (p < 0.01)' in figures
     title = next(f for f in figures if f.startswith('F1 from'))
     assert not any(e in title for e in ('fear', 'disgust', 'sadness', 'surprise'))
+
+
+def test_a_question_has_one_answer(runs, page, tmp_path, monkeypatch):
+    "The groups of the page are those of metrics.json, with the same borders and the same p."
+    from tamers.evaluation import charts
+    drawn = []
+    monkeypatch.setattr(charts, 'plot_groups', drawn.append)
+    page(ERRORS, checkpoint=str(runs/'both'), options=OPTIONS)
+    commands.tamers_analyze(['--checkpoint', str(runs/'both'), '--device', 'cpu', '--num-workers', '0', '--no-figures',
+        '--out', str(tmp_path/'out')])
+    written = json.loads((tmp_path/'out'/'metrics.json').read_text())['groups']
+    assert json.loads(json.dumps(drawn)) == [written]
 
 
 def test_a_head_on_text_alone(runs, page):

@@ -86,8 +86,24 @@ def test_it_shows_and_plays(page):
     assert page.count('data:audio/mpeg;base64,') == seen.tags['audio'] and 'preload="none"' in page
     assert 'This cell failed' not in page
     assert 'Not shown: no metrics.jsonl beside the checkpoint' in page, 'no history'
-    assert 'accuracy' in page.split('<nav')[0] and '(n = 5)' in page.split('<nav')[0]
     assert 'made speech' not in page, 'prose on the shipped checkpoint does not belong to this one'
+
+
+def test_it_opens_with_what_was_found(page):
+    "Numbers and pictures first; what the terminal shows is folded away, and what is above is not shown again below."
+    head, rest = page.split('<nav')
+    shown = re.sub(r'<details>.*?</details>', '', head, flags=re.S)
+    seen = Page(shown)
+    assert '(n = 5)' in shown and seen.tags['table'] == 1 and seen.tags['img'] == 2 and '<th>accuracy</th>' in shown
+    assert 'Most confused' not in shown and 'precision' not in shown and 'precision' in head
+    assert rest.count('href="#top">at the head') == 3 and '<th>accuracy</th>' not in rest and '#| headline' not in page
+
+
+def test_it_fits_a_phone(page):
+    "No figure is wider than the screen; of the contents a phone shows the pages only."
+    assert 'min-width' not in re.sub(r'@media[^{]*', '', page)
+    assert 'img {max-width: 100%; height: auto' in page and 'nav ul ul {display: none}' in page
+    assert all(int(w) <= 460 for w in re.findall(r'<img [^>]*width="(\d+)"', page)), 'two beside each other, or one'
 
 
 def test_transcripts_and_names_are_escaped(page):
@@ -109,6 +125,17 @@ def test_a_failing_cell_is_told_in_place(run, tmp_path, monkeypatch):
     shown = re.sub(r'<details>.*?</details>', '', text, flags=re.S)
     words = ('went on', 'The process ended here', 'never', 'the next page')
     assert [w in shown for w in words] == [True, True, False, True]
+
+
+def test_pages_share_a_kernel_and_no_names(tmp_path, capsys):
+    "Imports are paid for once; a page that leans on the names of another fails here as it fails alone."
+    books = [small_book(tmp_path/'a.ipynb', 'import os, tamers; mine = 1; print("pid", os.getpid())'),
+        small_book(tmp_path/'b.ipynb', 'import os; print("pid", os.getpid())', 'print(mine)', 'print(tamers)')]
+    text = report.write_report(None, tmp_path, notebooks=books).read_text()
+    pids = re.findall(r'<pre>pid (\d+)</pre>', text)
+    assert len(pids) == 2 and len(set(pids)) == 1
+    assert re.findall(r'<b>NameError</b>: name &#x27;(\w+)&#x27;', text) == ['mine', 'tamers']
+    assert 'report' not in capsys.readouterr().err, 'a bar is for a terminal'
 
 
 def test_parameters_reach_the_notebook(tmp_path):

@@ -1,5 +1,6 @@
 """The site: it builds without a warning, its links lead somewhere, it loads nothing from elsewhere, and what its
 how-to pages tell you to type works."""
+import base64
 import csv
 import json
 import os
@@ -136,26 +137,49 @@ def test_pages_show_what_readers_want(site, pages):
     assert losses.count('<svg xmlns="http://www.w3.org/2000/svg" role="img"') > formulas
 
 
-def test_api_page_has_every_exported_name(site, pages):
-    "Names of `__all__`, read by importing the modules, which the page itself is made without."
+def test_api_pages_have_every_exported_name(site, pages):
+    "Names of `__all__`, read by importing the modules, which the pages are made without; each on the page of its wing."
     from importlib import import_module
-    ids, short = set(pages[site/'api.html'].ids), []
+    wings, missing = {p.stem: pages[p] for p in sorted((site/'api').glob('*.html'))}, []
     for path in sorted((ROOT/'tamers').rglob('[!_]*.py')):
         name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
-        short += [f'{name}.{x}' for x in import_module(name).__all__ if f'{name}.{x}' not in ids]
-    assert not short
-    text = re.sub(r'\s+', ' ', ' '.join(pages[site/'api.html'].text))
+        parts = name.split('.')[1:]
+        home = wings[parts[0] if len(parts) > 1 or parts == ['commands'] else 'ground']
+        missing += [f'{name}.{x}' for x in import_module(name).__all__ if f'{name}.{x}' not in home.ids]
+        assert f'tamers-{"-".join(parts)}' in home.ids and parts[-1] in ''.join(pages[site/'api.html'].text)
+    assert not missing and len(wings) == 11
+    text = re.sub(r'\s+', ' ', ' '.join(t for page in wings.values() for t in page.text))
     assert 'logarithm of the inverse temperature' in text, 'comments of parameters'
     assert 'utterances in a batch (of each process)' in text, 'help texts of settings'
 
 
+def test_no_api_page_is_endless(site, pages):
+    "What is looked up is found on a page that can be scrolled."
+    sizes = {p.stem: p.stat().st_size for p in (site/'api').glob('*.html')}
+    assert max(sizes.values()) < sum(sizes.values())/4 and not any(i.startswith('tamers.') for i in
+        pages[site/'api.html'].ids)
+
+
 def test_gallery_has_every_analysis(site, pages):
+    "One figure a card, the one that its notebook chose, as large as it was drawn."
     notebooks = sorted((NBS/'analysis').glob('*.ipynb'))
     page = pages[site/'gallery.html']
     for p in notebooks:
         assert f'analysis/{p.stem}.html' in page.links
-        figures = sum('image/png' in out.get('data', {}) for c in notebook(p) for out in c.get('outputs', []))
-        assert sum(f'/{p.stem}-' in load for load in page.loads) == min(figures, 4)
+        assert sum(f'/{p.stem}.png' in load for load in page.loads) == 1
+        chosen = [c for c in notebook(p) if '#| gallery' in ''.join(c['source'])]
+        outputs = [out.get('data', {}) for c in chosen for out in c['outputs']]
+        first = next(data['image/png'] for data in outputs if 'image/png' in data)
+        drawn = (site/'_figures'/f'{p.stem}.png').read_bytes()
+        assert len(chosen) == 1 and base64.b64decode(''.join(first)) == drawn
+
+
+def test_the_study_opens_with_its_story(site):
+    "Code is folded; what is chosen by hand is shown."
+    html = (site/'study.html').read_text(encoding='utf-8')
+    sources = [''.join(c['source']) for c in notebook(NBS/'study.ipynb') if c['cell_type'] == 'code']
+    shown = [source for source in sources if '#| hide' not in source]
+    assert html.count('tag_hide-input') == len(shown) - 1 and shown[0].startswith('# Parameters')
 
 
 # What the how-to pages tell you to type
