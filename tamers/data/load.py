@@ -17,9 +17,10 @@ from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 
 # %% auto #0
 __all__ = ['CP1252', 'LARGEST_TABLE', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS',
-           'ROOT', 'decode_text', 'read_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'parse_int',
-           'check_unique', 'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span', 'meld_rows',
-           'read_meld', 'check_inside', 'read_manifest', 'name_row', 'find_broken', 'find_corpus', 'load_corpus']
+           'ROOT', 'decode_text', 'check_file', 'read_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names',
+           'parse_int', 'check_unique', 'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span',
+           'meld_rows', 'read_meld', 'check_inside', 'read_manifest', 'name_row', 'find_broken', 'find_corpus',
+           'load_corpus']
 
 # %% ../../nbs/1_data/4_load.ipynb #531f5377
 CP1252 = {i: bytes([i]).decode('cp1252', 'ignore') or chr(i) for i in range(0x80, 0xA0)} | {0xA0: ' '}
@@ -33,12 +34,17 @@ def decode_text(data: bytes) -> str:
 # %% ../../nbs/1_data/4_load.ipynb #acbe3f22
 LARGEST_TABLE = 2**30  # bytes
 
+def check_file(path: str | Path):
+    "Raise `TamersError` for what is there and is no file, such as a pipe."
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise TamersError(f'{path}: a pipe, a device or a folder; name a file')
+
 def read_text(path: str | Path) -> str:
     "The text of a file, as `decode_text` reads it; `TamersError` if there is none to read."
     path = Path(path)
     try:
         size = path.stat().st_size
-        if not path.is_file(): raise TamersError(f'{path}: a pipe, a device or a folder; name a file')
+        check_file(path)
         if size > LARGEST_TABLE: raise TamersError(f'{path}: {size} bytes, and {LARGEST_TABLE} are allowed; split it')
         data = path.read_bytes()
     except OSError as e:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import cut, EMOTIONS, TamersError
 from ..data.audio import Clip
 from ..data.corpus import some
-from ..data.load import decode_text, list_files
+from ..data.load import check_file, decode_text, list_files
 
 # %% auto #0
 __all__ = ['SHARDS', 'COMPANIONS', 'MOST_NAMES', 'FIELD_NAMES', 'CLIP_ENDINGS', 'MOST_BYTES', 'HARMLESS', 'TIMES', 'STAMPS',
@@ -265,6 +265,7 @@ def parquet_records(file):
 def _open(url: str):
     "A shard opened for reading."
     if not is_remote(url):
+        check_file(url)
         with open(url, 'rb') as f: yield f
         return
     fs, path = _filesystem(url)

@@ -256,6 +256,12 @@ def test_tables_that_are_no_files(tmp_path, name, kind, words):
 
 # ---- archives ----
 
+def test_a_shard_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path/'a.tar')
+    threading.Thread(target=(tmp_path/'a.tar').write_text, args=['nobody should read this'], daemon=True).start()
+    assert read_all(tmp_path/'a.tar') == ([], f'{tmp_path}/a.tar: a pipe, a device or a folder; name a file')
+
+
 def test_a_table_whose_clips_are_paths(tmp_path):
     "The path beside the bytes of a clip is a name; without bytes there is no clip."
     import pyarrow as pa
