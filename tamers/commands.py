@@ -4,26 +4,23 @@
 
 # %% ../nbs/99_commands.ipynb #4473d591
 from __future__ import annotations
-import csv, functools, json, re, sys
+import functools, json, os, sys
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Optional
-from .core import TamersError, cache_dir
-from .config import AnalyzeConfig, TrainConfig, check_ranges, opt, parser
+from .core import TamersError, cache_dir, printable
+from .config import AnalyzeConfig, CompareConfig, SearchConfig, TrainConfig, check_ranges, opt
+from .flags import parser
+from .runs import check_model_name, find_checkpoint, is_shipped, newest_run
 
 # %% auto #0
-__all__ = ['OBEYED', 'EXAMPLES', 'HIT_COLUMNS', 'ANSWER_HEAD', 'printable', 'Printable', 'command', 'parse', 'is_log',
-           'config_from_flags', 'train_and_compare_seeds', 'tamers_train', 'tamers_analyze', 'tamers_compare',
-           'hit_line', 'hit_json', 'tamers_search', 'ModelChoice', 'PredictConfig', 'table_line', 'json_line',
-           'print_answers', 'questions', 'tamers_predict', 'AppConfig', 'tamers_app']
+__all__ = ['EXAMPLES', 'HIT_COLUMNS', 'Printable', 'command', 'parse', 'check_root', 'model_line', 'checkpoint_of',
+           'checkpoint_line', 'is_log', 'config_from_flags', 'train_and_compare_seeds', 'tamers_train',
+           'tamers_analyze', 'tamers_compare', 'hit_line', 'hit_json', 'tamers_search', 'ModelChoice', 'PredictConfig',
+           'recordings_in', 'questions', 'tamers_predict', 'AppConfig', 'tamers_app']
 
-# %% ../nbs/99_commands.ipynb #0cadf09e
-OBEYED = r'[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]'
-
-def printable(text: str) -> str:
-    "A text without characters that a terminal would obey."
-    return re.sub(OBEYED, ' ', text)
-
+# %% ../nbs/99_commands.ipynb #7c09b220
 class Printable:
     "A stream on which all is printable."
     def __init__(self, stream): self.stream = stream
@@ -72,9 +69,10 @@ EXAMPLES = {
     'tamers-predict': """examples:
   tamers-predict clip.wav --text "I can't believe it!"     voice and words
   tamers-predict *.wav                                     voices alone
+  tamers-predict my-recordings                             all recordings in a folder
   tamers-predict --text "I can't believe it!"              words alone
   tamers-predict --manifest table.csv --csv > answers.csv  a table with the columns audio and text
-  tamers-predict lecture.mp3 --json                        a long one, with its windows
+  tamers-predict lecture.mp3 --windows                     a long one, window by window
   tamers-predict clip.wav --checkpoint checkpoints/<run>   a head of your own
 
 Answers are on standard output, warnings on standard error. Exit code 0: all were answered; 1: some file could not
@@ -96,6 +94,32 @@ def parse(
     for name, options in arguments.items(): p.add_argument(name, **options)
     return vars(p.parse_args(flags))
 
+# %% ../nbs/99_commands.ipynb #69f7192d
+def check_root(root: str | None) -> None:
+    "Raise `TamersError` if the corpus that is named is not there; shards on the web and patterns are left to later."
+    from tamers.data.load import find_corpus
+    if root is None or '://' in root or set('*[{') & set(root): return
+    path = Path(root).expanduser()
+    if not path.exists(): find_corpus(path)
+
+# %% ../nbs/99_commands.ipynb #1a55ceb3
+def model_line(place: str | Path, ckpt) -> str:
+    "Which model answers, and what it was trained on."
+    shown = 'tamers-mini, the model that ships' if str(place) == 'mini' or is_shipped(place) else place
+    kinds = ' and '.join(ckpt.encoders) if len(ckpt.encoders) > 1 else f'{next(iter(ckpt.encoders))} alone'
+    return printable(f"using {shown} (trained on {ckpt.config['root'] or 'the demo corpus'}, {kinds})")
+
+def checkpoint_of(given: str | None) -> str:
+    "The place of the checkpoint that is meant; `TamersError` if there is none."
+    place = given or newest_run()
+    find_checkpoint(place)
+    return str(place)
+
+def checkpoint_line(place: str) -> str:
+    "The `model_line` of a file, a run or a folder of seeds."
+    from tamers.model.checkpoint import load_checkpoint
+    return model_line(place, load_checkpoint(find_checkpoint(place)))
+
 # %% ../nbs/99_commands.ipynb #ccb0ff8b
 def is_log(path: str | None) -> bool:
     "Whether the log that a checkpoint names is there, and is a log."
@@ -107,10 +131,12 @@ def is_log(path: str | None) -> bool:
 def config_from_flags(flags: list[str]) -> TrainConfig:
     "Settings from the command line, on top of those of a recipe, or of the checkpoint that is resumed."
     given = parse(TrainConfig, 'tamers-train', flags)
+    check_root(given.get('root'))
     if 'recipe' in given:
         from tamers.training.recipes import recipe_settings
         given = recipe_settings(given['recipe']) | given
     if 'load_checkpoint' not in given: return TrainConfig(**given)
+    find_checkpoint(given['load_checkpoint'])
     from tamers.model.checkpoint import load_checkpoint
     saved = load_checkpoint(given['load_checkpoint']).config
     dropped = {'save_path', 'overwrite', 'seeds'}
@@ -138,23 +164,30 @@ def tamers_train(flags):
     cfg = config_from_flags(flags)
     if cfg.seeds: return train_and_compare_seeds(cfg)
     from tamers.training.run import train
-    train(cfg)
+    train(cfg, typed=parse(TrainConfig, 'tamers-train', flags))
 
 # %% ../nbs/99_commands.ipynb #51c54c92
 @command
 def tamers_analyze(flags):
     "Entry point of `tamers-analyze`."
     cfg = AnalyzeConfig(**parse(AnalyzeConfig, 'tamers-analyze', flags))
+    check_root(cfg.root)
+    cfg.checkpoint = checkpoint_of(cfg.checkpoint)
+    print(checkpoint_line(cfg.checkpoint))
     from tamers.evaluation.analyze import analyze
     analyze(cfg)
 
 @command
 def tamers_compare(flags):
     "Entry point of `tamers-compare`."
-    from tamers.evaluation.compare import CompareConfig, compare
     checkpoint = dict(help='a .pt file, a run folder, or a folder of seeds')
     given = parse(CompareConfig, 'tamers-compare', flags, 'A B [flags]', A=checkpoint, B=checkpoint)
-    compare(given.pop('A'), given.pop('B'), CompareConfig(**given))
+    a, b, cfg = given.pop('A'), given.pop('B'), CompareConfig(**given)
+    check_root(cfg.root)
+    for place in (a, b): checkpoint_of(place)
+    for place in (a, b): print(checkpoint_line(place))
+    from tamers.evaluation.compare import compare
+    compare(a, b, cfg)
 
 # %% ../nbs/99_commands.ipynb #753367c6
 HIT_COLUMNS = f"{'rank':>4}  {'near':>6}  {'id':14} {'label':8}  transcript, clip"
@@ -175,11 +208,15 @@ def hit_json(rank: int, hit) -> str:
 @command
 def tamers_search(flags):
     "Entry point of `tamers-search`."
-    from tamers.evaluation.search import SearchConfig, search
     query = dict(help='a sentence in quotes, or the path of a clip')
     given = parse(SearchConfig, 'tamers-search', flags, 'QUERY [flags]', query=query)
     query, cfg = given.pop('query'), SearchConfig(**given)
+    if not query.strip(): raise TamersError('query: is empty; give a sentence in quotes, or the path of a clip')
+    check_root(cfg.root)
+    cfg.checkpoint = checkpoint_of(cfg.checkpoint)
+    from tamers.evaluation.search import search
     hits = search(query, cfg, say=(lambda *_: None) if cfg.json else print)
+    print(checkpoint_line(cfg.checkpoint), file=sys.stderr)
     if not cfg.json: print(HIT_COLUMNS)
     for rank, hit in enumerate(hits, 1): print(hit_json(rank, hit) if cfg.json else hit_line(rank, hit))
 
@@ -187,17 +224,23 @@ def tamers_search(flags):
 @dataclass(kw_only=True)
 class ModelChoice:
     "the model"
-    checkpoint: Optional[str] = opt(None, 'best.pt, a run folder, a folder of save_pretrained or a name on the hub; '
-                                          'none: the model that ships')
+    checkpoint: Optional[str] = opt(None, 'best.pt, a run or a folder of seeds, a folder of save_pretrained, a name on '
+                                          'the hub; mini: the model that ships; none: the newest run in checkpoints/, '
+                                          'else mini')
     audio_encoder: Optional[str] = opt(None, 'where the audio encoder is now, if it has moved since training')
     text_encoder: Optional[str] = opt(None, 'where the text encoder is now, if it has moved since training')
     device: Optional[str] = opt(None, 'cpu, cuda, cuda:1, mps; none: the best there is')
-    def __post_init__(self): check_ranges(self)
+    def __post_init__(self):
+        check_ranges(self)
+        if self.checkpoint: check_model_name(self.checkpoint)
     def load(self, **options):
-        "The model that the flags name, ready to answer."
+        "The model that the flags name, ready to answer; which it is goes to standard error."
         from tamers.prediction.recognizer import load
-        return load(self.checkpoint, device=self.device, audio_encoder=self.audio_encoder,
-                    text_encoder=self.text_encoder, **options)
+        place = self.checkpoint or newest_run()
+        model = load(place, device=self.device, audio_encoder=self.audio_encoder, text_encoder=self.text_encoder,
+                     **options)
+        print(model_line(place, model.ckpt), file=sys.stderr)
+        return model
 
 # %% ../nbs/99_commands.ipynb #b182a32c
 @dataclass(kw_only=True)
@@ -207,70 +250,46 @@ class PredictConfig(ModelChoice):
     manifest: Optional[str] = opt(None, 'a table (.csv, .tsv, .jsonl) with the columns audio and text, or one of them, '
                                         'in place of files')
     json: bool = opt(False, 'print one JSON object a line')
-    csv: bool = opt(False, 'print CSV')
+    csv: bool = opt(False, 'print CSV; a text that a spreadsheet would take for a formula begins with an apostrophe')
+    windows: bool = opt(False, 'a line for each window of a long recording')
     batch_size: int = opt(16, 'windows the encoder hears at once', ge=1)
     def __post_init__(self):
         super().__post_init__()
         if self.json and self.csv: raise TamersError('--json --csv: choose one')
         if self.manifest and self.text:
             raise TamersError('--text: the table of --manifest has its own transcripts, in its column text')
+    @property
+    def form(self) -> str:
+        "How answers are printed."
+        if self.json: return 'json'
+        return 'csv' if self.csv else 'table'
 
-# %% ../nbs/99_commands.ipynb #1e1a7d76
-ANSWER_HEAD = f"{'file':30}  {'answer':8} sure  {'then':27}  heard"
+# %% ../nbs/99_commands.ipynb #c999f647
+def recordings_in(place: str) -> list[str]:
+    "A file by itself, or the recordings in a folder, by name; `TamersError` for a folder without."
+    from tamers.store.shards import CLIP_ENDINGS
+    if not os.path.isdir(place): return [place]
+    kinds = {f'.{end}' for end in CLIP_ENDINGS}
+    found = [p for p in Path(place).iterdir() if p.suffix.lower() in kinds and p.is_file() and p.name[0] != '.']
+    if not found: raise TamersError(f"{place}: a folder without recordings ({', '.join(sorted(kinds))}); "
+                                    'folders in it are not searched')
+    return sorted(map(str, found))
 
-def table_line(
-    name: str,       # of the file
-    answer: object,  # a `Prediction`, or a `TamersError`
-) -> str:
-    "An answer in one line."
-    shown = (name if len(name) <= 30 else '…' + name[-29:]).replace('\n', ' ')
-    if isinstance(answer, TamersError): return f'{shown:30}  no answer'
-    (label, p), *others = sorted(answer.probabilities.items(), key=lambda kv: -kv[1])
-    then = ', '.join(f'{e} {q:.0%}' for e, q in others[:2])
-    return f'{shown:30}  {label:8} {p:4.0%}  {then:27}  {answer.heard}'
-
-def json_line(name: str, answer) -> str:
-    "An answer as a JSON object, with the windows of a long recording."
-    if isinstance(answer, TamersError): row = dict(error=str(answer))
-    else:
-        row = dict(prediction=answer.label, confidence=answer.confidence, **asdict(answer))
-        for hidden in ('label', 'z_audio', 'z_text'): del row[hidden]
-        if not answer.windows: del row['windows']
-    line = json.dumps(dict(file=name, **row), ensure_ascii=False)
-    return re.sub(OBEYED, lambda c: f'\\u{ord(c[0]):04x}', line)   # the same for a program, and plain for a terminal
-
-# %% ../nbs/99_commands.ipynb #ef93b2da
-def print_answers(
-    named,             # (name, answer), as they come
-    cfg: PredictConfig,
-) -> bool:             # whether all were answered
-    "Answers to standard output, everything else to standard error."
-    from tamers.prediction.recognizer import ANSWER_COLUMNS, row_of
-    table, whole = csv.DictWriter(sys.stdout, ['file', *ANSWER_COLUMNS], lineterminator='\n'), True
-    if cfg.csv: table.writeheader()
-    elif not cfg.json: print(ANSWER_HEAD)
-    for name, answer in named:
-        if cfg.csv:   # what is not a number stays an empty cell
-            table.writerow(dict(file=name) | {k: v for k, v in row_of(answer).items() if v == v})
-        else: print(json_line(name, answer) if cfg.json else table_line(name, answer))
-        sys.stdout.flush()
-        failed = isinstance(answer, TamersError)
-        notes = [f'error: {answer}'] if failed else [f'{name}: {w}' for w in answer.warnings]
-        for note in notes: print(printable(note), file=sys.stderr, flush=True)
-        whole = whole and not failed
-    return whole
-
-# %% ../nbs/99_commands.ipynb #4a429c74
+# %% ../nbs/99_commands.ipynb #b9937bf3
 def questions(
     files: list[str],
     cfg: PredictConfig,
 ) -> tuple[list, list, list]:  # names, recordings, transcripts
     "What the command is to answer; `TamersError` where that is nothing."
-    from tamers.prediction.recognizer import columns_of, read_table
+    if files and cfg.manifest: raise TamersError(f'{files[0]} --manifest {cfg.manifest}: give files or a table')
+    places = [cfg.manifest] if cfg.manifest else files
+    gone = [p for p in places if not os.path.exists(p)]
+    if gone and len(gone) == len(places): raise TamersError(f"{', '.join(gone[:5])}: no such file; check the name")
     if cfg.manifest:
-        if files: raise TamersError(f'{files[0]} --manifest {cfg.manifest}: give files or a table')
-        audio, text = columns_of(read_table(cfg.manifest), cfg.manifest)
-        return [a or f'row {i}' for i, a in enumerate(audio, 1)], audio, text
+        from tamers.prediction.recognizer import columns_of, read_table
+        rows = read_table(cfg.manifest)
+        return [row.get('audio') or f'row {i}' for i, row in enumerate(rows, 1)], *columns_of(rows, cfg.manifest)
+    files = [file for place in files for file in recordings_in(place)]
     if files: return files, files, [cfg.text] * len(files)
     if cfg.text is not None: return ['--text'], [None], [cfg.text]
     raise TamersError('nothing to answer: give files, --text or --manifest; tamers-predict --help shows how')
@@ -279,17 +298,20 @@ def questions(
 @command
 def tamers_predict(flags):
     "Entry point of `tamers-predict`."
-    recordings = 'recordings, as wav, flac, mp3, ogg, m4a, mp4 or whatever FFmpeg reads'
+    recordings = 'recordings, as wav, flac, mp3, ogg, m4a, mp4 or whatever FFmpeg reads, and folders of them'
     given = parse(PredictConfig, 'tamers-predict', flags, 'FILE... [flags]',
                   files=dict(nargs='*', metavar='FILE', help=recordings))
+    if sum(flag.split('=')[0] == '--text' for flag in flags) > 1:
+        raise TamersError('--text: given twice, and one is for all files; give each its own with --manifest')
     files, cfg = given.pop('files', []), PredictConfig(**given)
     names, audio, text = questions(files, cfg)
     model = cfg.load(warm=False)
     if model.ckpt.config['root'] is None:
         from tamers.data.demo import DEMO_NOTICE
         print(f'note: the model in use is a demonstration; {DEMO_NOTICE}', file=sys.stderr)
+    from tamers.prediction.lines import print_answers
     answers = model.answers(audio, text, batch_size=cfg.batch_size)
-    if not print_answers(zip(names, answers), cfg): raise SystemExit(1)
+    if not print_answers(zip(names, answers), cfg.form, cfg.windows): raise SystemExit(1)
 
 # %% ../nbs/99_commands.ipynb #01f8604b
 @dataclass(kw_only=True)

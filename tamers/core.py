@@ -4,14 +4,14 @@
 
 # %% ../nbs/00_core.ipynb #933f3276
 from __future__ import annotations
-import difflib, errno, hashlib, json, os, secrets, shutil, signal, socket, tempfile, threading, time
+import difflib, errno, hashlib, json, os, re, secrets, shutil, signal, socket, tempfile, threading, time
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['EMOTIONS', 'SPLITS', 'NO_LOCKS', 'cut', 'TamersError', 'did_you_mean', 'atomic_path', 'whole_folder', 'alone_in',
-           'cache_dir', 'shipped', 'sha256', 'remember', 'on_signals', 'stoppable', 'printable', 'csv_cell']
+__all__ = ['EMOTIONS', 'SPLITS', 'NO_LOCKS', 'OBEYED', 'cut', 'TamersError', 'did_you_mean', 'atomic_path', 'whole_folder',
+           'alone_in', 'cache_dir', 'shipped', 'sha256', 'remember', 'on_signals', 'stoppable', 'printable', 'csv_cell']
 
 # %% ../nbs/00_core.ipynb #5c054031
 EMOTIONS = ('anger', 'disgust', 'fear', 'joy', 'neutral', 'sadness', 'surprise')
@@ -188,9 +188,11 @@ def stoppable():
     return on_signals(stop, signal.SIGTERM)
 
 # %% ../nbs/00_core.ipynb #2efd1ab7
+OBEYED = r'[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]'   # control, direction, halves
+
 def printable(text: str) -> str:
     "A text without characters that a terminal would obey."
-    return ''.join(c if c.isprintable() or c == '\n' else ' ' for c in text)
+    return re.sub(OBEYED, ' ', text)
 
 # %% ../nbs/00_core.ipynb #daef313a
 def csv_cell(value):

@@ -7,9 +7,9 @@ from __future__ import annotations
 import csv, json
 from dataclasses import fields, replace
 from pathlib import Path
-from ..core import atomic_path, EMOTIONS, TamersError
+from ..core import atomic_path, csv_cell, EMOTIONS, TamersError
 from ..config import AnalyzeConfig
-from ..runs import find_checkpoint, is_shipped, seed_runs
+from ..runs import find_checkpoint, is_shipped, newest_run, seed_runs
 from ..data.demo import DEMO_NOTICE
 from ..store.features import Split
 from ..model.checkpoint import load_checkpoint
@@ -56,7 +56,8 @@ def write_results(out: Path, split: Split, e: Evaluation, facts: dict) -> list[P
         w = csv.writer(f)
         w.writerow(['id', 'label', 'prediction', *EMOTIONS, 'text'])
         for u, p in zip(split.utterances, e.probs):
-            w.writerow([u.id, u.label, EMOTIONS[p.argmax()], *(f'{v:.8f}' for v in p.tolist()), u.text])
+            scores = [f'{v:.8f}' for v in p.tolist()]
+            w.writerow(map(csv_cell, [u.id, u.label, EMOTIONS[p.argmax()], *scores, u.text]))
     return [out/'metrics.json', out/'predictions.csv']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #6ea9d61b
@@ -177,6 +178,5 @@ def analyze_seeds(cfg: AnalyzeConfig, say=print, seeds: list[int] | None = None)
 def analyze(config: AnalyzeConfig | None = None, say=print) -> dict:
     "Evaluate a checkpoint, or all seeds of a folder, and write what was found; the Python side of `tamers-analyze`."
     cfg = config or AnalyzeConfig()
-    if cfg.checkpoint is None and (newest := find_checkpoint().parent).name.startswith('seed-'):
-        cfg = replace(cfg, checkpoint=str(newest.parent))
+    if cfg.checkpoint is None: cfg = replace(cfg, checkpoint=str(newest_run()))
     return analyze_seeds(cfg, say) if seed_runs(cfg.checkpoint) else analyze_run(cfg, say)

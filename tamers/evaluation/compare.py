@@ -5,13 +5,12 @@
 # %% ../../nbs/7_evaluation/7_compare.ipynb #d089f56e
 from __future__ import annotations
 import json
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal, Optional
 import numpy as np
 from scipy.stats import binomtest
-from ..core import atomic_path, EMOTIONS, SPLITS, TamersError
-from ..config import AnalyzeConfig, check_ranges, DataOptions, opt, StoreOptions
+from ..core import atomic_path, EMOTIONS, TamersError
+from ..config import AnalyzeConfig, CompareConfig
 from ..data.corpus import some
 from ..store.features import Split
 from ..model.checkpoint import load_checkpoint
@@ -24,8 +23,8 @@ from .evaluate import corpus_of, evaluate_runs, find_runs
 from .analyze import default_out, facts_of
 
 # %% auto #0
-__all__ = ['shared_rows', 'mean_score', 'row_counts', 'differences', 'difference_line', 'difference_table', 'CompareConfig',
-           'pick_units', 'common_root', 'default_folder', 'heading', 'write_comparison', 'compare']
+__all__ = ['shared_rows', 'mean_score', 'row_counts', 'differences', 'difference_line', 'difference_table', 'pick_units',
+           'common_root', 'default_folder', 'heading', 'write_comparison', 'compare']
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #9e146f25
 def shared_rows(a: Split, b: Split) -> tuple[list[int], list[int]]:
@@ -102,18 +101,6 @@ def difference_table(d: dict) -> str:
     clear = [SCORES[k] for k, s in d['scores'].items() if all(a > 0 or b < 0 for a, b in s['intervals'].values())]
     found = f"a clear difference, by every unit: {', '.join(clear)}"
     return '\n'.join([*lines, found if clear else 'no score differs clearly by every unit'])
-
-# %% ../../nbs/7_evaluation/7_compare.ipynb #0ba7add2
-@dataclass(kw_only=True)
-class CompareConfig(StoreOptions, DataOptions):
-    "Compare two checkpoints, or two folders of seeds, on the same utterances; differences are B minus A."
-    split: Literal[SPLITS] = opt('test', 'which split both answer')
-    resample: Optional[str] = opt(None, 'what is drawn as a whole: dialogue, speaker, clip or utterance, '
-                                        'or several with commas; none: all that recur')
-    resamples: int = opt(2000, 'how many', ge=100)
-    out: Optional[str] = opt(None, 'folder for compare.json; none: <split>-against-<B>/ beside A')
-    figures: bool = opt(True, 'draw the differences')
-    def __post_init__(self): check_ranges(self)
 
 # %% ../../nbs/7_evaluation/7_compare.ipynb #23115e42
 def pick_units(utterances: list, resample: str | None) -> dict:

@@ -4,10 +4,10 @@
 
 # %% ../../nbs/8_prediction/6_lines.ipynb #3d20c3fb
 from __future__ import annotations
-import csv, json, sys
+import csv, json, re, sys
 from collections import defaultdict
 from dataclasses import asdict, replace
-from ..core import csv_cell, printable, TamersError
+from ..core import csv_cell, OBEYED, printable, TamersError
 from .answers import Prediction
 from .recognizer import ANSWER_COLUMNS, row_of, UNLIKE
 
@@ -24,7 +24,7 @@ def table_line(
     "An answer in one line."
     name = place['file']
     if place.get('end') is not None: name += f" {place['start']:.1f}-{place['end']:.1f} s"
-    shown = printable(name if len(name) <= 29 else '…' + name[-28:])
+    shown = printable(name if len(name) <= 29 else '…' + name[-28:]).replace('\n', ' ')
     if answer is None: return f'{shown:29}  silence'
     if isinstance(answer, TamersError): return f'{shown:29}  no answer'
     ranked = sorted(answer.probabilities, key=answer.probabilities.get, reverse=True)[:3]
@@ -41,7 +41,8 @@ def json_line(place: dict, answer) -> str:
         row = dict(prediction=answer.label, confidence=answer.confidence, **asdict(answer))
         for hidden in ('label', 'z_audio', 'z_text'): del row[hidden]
         if not answer.windows: del row['windows']
-    return json.dumps(place | row, ensure_ascii=False)
+    line = json.dumps(place | row, ensure_ascii=False)
+    return re.sub(OBEYED, lambda c: f'\\u{ord(c[0]):04x}', line)   # the same for a program, and plain for a terminal
 
 def csv_row(place: dict, answer) -> dict:
     "An answer as the cells of a row; what is not a number stays empty."

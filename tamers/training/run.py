@@ -30,8 +30,9 @@ from .watch import BestScore, MetricsLog, Plateau, score_of
 from .loop import Trainer
 
 # %% auto #0
-__all__ = ['DEV_LOSS', 'prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of', 'Run',
-           'uncalibrated', 'stop_on_signal', 'finish', 'train', 'train_in', 'train_everywhere', 'demo_head']
+__all__ = ['RATES', 'DEV_LOSS', 'prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of',
+           'Run', 'uncalibrated', 'given_rates', 'stop_on_signal', 'finish', 'train', 'train_in', 'train_everywhere',
+           'demo_head']
 
 # %% ../../nbs/6_training/7_run.ipynb #0a919192
 def prepare_data(
@@ -194,13 +195,18 @@ def check_unfinished(self: Run, say) -> None:
     if not uncalibrated(path, self.folder): say(f'{path}: {done}')
 
 # %% ../../nbs/6_training/7_run.ipynb #ee046725
+RATES = ('lr', 'weight_decay')
+
+def given_rates(cfg: TrainConfig, saved: dict, typed) -> set[str]:
+    "The rates that a resumed run takes from its settings: those typed, and those that differ from the saved settings."
+    return {k for k in RATES if k in typed or getattr(cfg, k) != saved.get(k, getattr(cfg, k))}
+
 @patch
-def set_rates(self: Run, before: dict) -> None:
-    "Take the learning rate and weight decay of the settings where they differ from the settings before."
+def set_rates(self: Run, given: set[str]) -> None:
+    "Put these rates where the settings want them."
     decays, free = self.trainer.optimizer.param_groups
-    if self.cfg.lr != before.get('lr', self.cfg.lr): decays['lr'] = free['lr'] = self.cfg.lr
-    decay = self.cfg.weight_decay
-    if decay != before.get('weight_decay', decay): decays['weight_decay'] = decay
+    if 'lr' in given: decays['lr'] = free['lr'] = self.cfg.lr
+    if 'weight_decay' in given: decays['weight_decay'] = self.cfg.weight_decay
 
 # %% ../../nbs/6_training/7_run.ipynb #6e0f0a53
 DEV_LOSS = ('contrastive', 'contrastive_weight', 'classification', 'class_weight_gamma', 'focal_gamma',
@@ -223,7 +229,7 @@ def forget(self: Run, ckpt: Checkpoint) -> None:
 
 # %% ../../nbs/6_training/7_run.ipynb #b54fae49
 @patch
-def resume(self: Run, ckpt: Checkpoint, say=print) -> None:
+def resume(self: Run, ckpt: Checkpoint, typed=(), say=print) -> None:
     "Go on from a checkpoint; `TamersError` if it does not fit this run."
     self.check_fits(ckpt)
     try:
@@ -233,7 +239,7 @@ def resume(self: Run, ckpt: Checkpoint, say=print) -> None:
         raise TamersError(f'{self.cfg.load_checkpoint}: its state to resume from is damaged ({str(e)[:200]}); '
                           "use another copy, or the run's other file (best.pt, last.pt)") from e
     self.check_unfinished(say)
-    self.set_rates(ckpt.config)
+    self.set_rates(given_rates(self.cfg, ckpt.config, typed))
 
 # %% ../../nbs/6_training/7_run.ipynb #eff79a66
 def stop_on_signal(t: Trainer, say, folder: Path):
@@ -269,6 +275,7 @@ def finish(
 # %% ../../nbs/6_training/7_run.ipynb #45d99d4d
 def train(
     config: TrainConfig | None = None,  # None: the embedded default
+    typed=(),               # names of settings that hold in a resumed run though they equal the saved ones
 ) -> dict:                 # `best` and `last` (paths), `metrics` of the best on dev, `epochs`, `steps`
     "Train TAMERS; the Python side of `tamers-train`. Raises `TamersError` for bad input."
     cfg = config or TrainConfig()
@@ -277,22 +284,22 @@ def train(
     run_folder(cfg.save_path, cfg.overwrite, cfg.load_checkpoint, make=False)
     check_log(cfg.metrics_log, cfg.overwrite or cfg.load_checkpoint is not None)
     started = 'WORLD_SIZE' in os.environ  # by torchrun
-    if cfg.use_multi_gpu and not started and torch.cuda.device_count() > 1: return train_everywhere(cfg)
+    if cfg.use_multi_gpu and not started and torch.cuda.device_count() > 1: return train_everywhere(cfg, typed)
     acc = make_accelerator(cfg.device, cfg.amp)
     say = print if acc.is_main_process else lambda *_: None
     if cfg.use_multi_gpu and acc.num_processes == 1:
         say('--use-multi-gpu: fewer than two GPUs here, training goes on in one process')
     with claim_folder(acc, cfg.save_path, cfg.overwrite, cfg.load_checkpoint, say) as folder:
-        return train_in(replace(cfg, save_path=str(folder)), acc, say)
+        return train_in(replace(cfg, save_path=str(folder)), acc, say, typed)
 
 # %% ../../nbs/6_training/7_run.ipynb #7a1959a9
-def train_in(cfg: TrainConfig, acc: Accelerator, say=print) -> dict:
+def train_in(cfg: TrainConfig, acc: Accelerator, say=print, typed=()) -> dict:
     "The same in a folder, `save_path`, that no other run has."
     ckpt = load_checkpoint(cfg.load_checkpoint) if cfg.load_checkpoint else None
     train_split, dev, encoders, left = prepare_data(cfg, acc, say)
     trainer, args = make_trainer(cfg, acc, train_split, dev, encoders)
     run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders)
-    if ckpt: run.resume(ckpt, say)
+    if ckpt: run.resume(ckpt, typed, say)
     else: standardise_inputs(trainer.model, train_split, cfg.batch_size)
     if not cfg.store:
         cut = len(train_split.features.cut)
@@ -305,11 +312,13 @@ def train_in(cfg: TrainConfig, acc: Accelerator, say=print) -> dict:
     return finish(cfg, say, left)
 
 # %% ../../nbs/6_training/7_run.ipynb #fb79492a
-def train_everywhere(cfg: TrainConfig) -> dict:
+def train_everywhere(cfg: TrainConfig, typed=()) -> dict:
     "Train in one process per GPU of this machine."
     folder, n = run_folder(cfg.save_path, cfg.overwrite, cfg.load_checkpoint), torch.cuda.device_count()
     cfg = replace(cfg, save_path=str(folder), overwrite=True)
-    code = launch_processes(to_flags(cfg), n)
+    silent = set()
+    if cfg.load_checkpoint: silent = set(RATES) - given_rates(cfg, load_checkpoint(cfg.load_checkpoint).config, typed)
+    code = launch_processes(to_flags(cfg, silent), n)
     if code: raise TamersError(f'training in {n} processes failed with exit code {code}; its message is above')
     return finish(cfg, say=lambda *_: None)
 
