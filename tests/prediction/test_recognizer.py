@@ -311,7 +311,7 @@ def test_without_a_sample_it_says_so(head, clip):
     assert warned(load(path, device='cpu').predict(clip, SAID), 'no known.safetensors')
     (out := write_known(path, root=str(demo_corpus()))).relative_to(path.parent)
     m = load(path, device='cpu')
-    assert not warned(m.predict(clip, SAID), 'no known') and m.known.source.startswith('dev of corpus-')
+    assert not warned(m.predict(clip, SAID), 'no known') and m.known.source.startswith('dev of demo-corpus-')
     out.write_bytes(out.read_bytes()[:500])
     with pytest.raises(TamersError, match='known.safetensors: cannot be read'): load(path, device='cpu')
 

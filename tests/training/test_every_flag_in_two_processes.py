@@ -65,4 +65,5 @@ def test_what_is_drawn_by_each_process_reaches_both(flag, tmp_path, capfd):
     other = replace(cfg, save_path=str(tmp_path/'other'), **{flag: .5})
     assert launch_processes(to_flags(other), 2) == 0, capfd.readouterr().err
     a, b = (load_checkpoint(Path(c.save_path)/'last.pt') for c in (cfg, other))
-    assert b.config[flag] == .5 and not torch.equal(a.model['text_projection.weight'], b.model['text_projection.weight'])
+    assert b.config[flag] == .5
+    assert not torch.equal(a.model['text_projection.weight'], b.model['text_projection.weight'])
