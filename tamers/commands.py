@@ -4,7 +4,7 @@
 
 # %% ../nbs/99_commands.ipynb #4473d591
 from __future__ import annotations
-import functools, json, os, sys
+import functools, gc, json, os, sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Optional
@@ -295,6 +295,7 @@ def tamers_predict(flags):
         raise TamersError('--text: given twice, and one is for all files; give each its own with --manifest')
     files, cfg = given.pop('files', []), PredictConfig(**given)
     names, audio, text = questions(files, cfg)
+    gc.set_threshold(20_000)  # torch and transformers make a million objects that stay: half a second of looking at them
     model = cfg.load(warm=False)
     if model.ckpt.config['root'] is None:
         from tamers.data.demo import DEMO_NOTICE
