@@ -4,7 +4,7 @@
 
 # %% ../nbs/99_commands.ipynb #4473d591
 from __future__ import annotations
-import functools, json, os, sys
+import functools, gc, json, os, sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -288,7 +288,8 @@ def questions(
     if cfg.manifest:
         from tamers.prediction.recognizer import columns_of, read_table
         rows = read_table(cfg.manifest)
-        return [row.get('audio') or f'row {i}' for i, row in enumerate(rows, 1)], *columns_of(rows, cfg.manifest)
+        names = [str(row.get('audio') or f'row {i}') for i, row in enumerate(rows, 1)]
+        return names, *columns_of(rows, cfg.manifest)
     files = [file for place in files for file in recordings_in(place)]
     if files: return files, files, [cfg.text] * len(files)
     if cfg.text is not None: return ['--text'], [None], [cfg.text]
@@ -305,6 +306,7 @@ def tamers_predict(flags):
         raise TamersError('--text: given twice, and one is for all files; give each its own with --manifest')
     files, cfg = given.pop('files', []), PredictConfig(**given)
     names, audio, text = questions(files, cfg)
+    gc.set_threshold(20_000)  # what torch and transformers make stays: not to look at it so often saves half a second
     model = cfg.load(warm=False)
     if model.ckpt.config['root'] is None:
         from tamers.data.demo import DEMO_NOTICE

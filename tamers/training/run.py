@@ -30,9 +30,9 @@ from .watch import BestScore, MetricsLog, Plateau, score_of
 from .loop import Trainer
 
 # %% auto #0
-__all__ = ['RATES', 'DEV_LOSS', 'prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of',
-           'Run', 'uncalibrated', 'given_rates', 'stop_on_signal', 'finish', 'train', 'train_in', 'train_everywhere',
-           'demo_head']
+__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs',
+           'log_of', 'Run', 'uncalibrated', 'given_rates', 'stop_on_signal', 'finish', 'train', 'train_in',
+           'train_everywhere', 'demo_head']
 
 # %% ../../nbs/6_training/7_run.ipynb #0a919192
 def prepare_data(
@@ -195,11 +195,11 @@ def check_unfinished(self: Run, say) -> None:
     if not uncalibrated(path, self.folder): say(f'{path}: {done}')
 
 # %% ../../nbs/6_training/7_run.ipynb #ee046725
-RATES = ('lr', 'weight_decay')
+PLATEAU_RATES = ('lr', 'weight_decay')
 
 def given_rates(cfg: TrainConfig, saved: dict, typed) -> set[str]:
     "The rates that a resumed run takes from its settings: those typed, and those that differ from the saved settings."
-    return {k for k in RATES if k in typed or getattr(cfg, k) != saved.get(k, getattr(cfg, k))}
+    return {k for k in PLATEAU_RATES if k in typed or getattr(cfg, k) != saved.get(k, getattr(cfg, k))}
 
 @patch
 def set_rates(self: Run, given: set[str]) -> None:
@@ -317,7 +317,9 @@ def train_everywhere(cfg: TrainConfig, typed=()) -> dict:
     folder, n = run_folder(cfg.save_path, cfg.overwrite, cfg.load_checkpoint), torch.cuda.device_count()
     cfg = replace(cfg, save_path=str(folder), overwrite=True)
     silent = set()
-    if cfg.load_checkpoint: silent = set(RATES) - given_rates(cfg, load_checkpoint(cfg.load_checkpoint).config, typed)
+    if cfg.load_checkpoint:
+        saved = load_checkpoint(cfg.load_checkpoint).config
+        silent = set(PLATEAU_RATES) - given_rates(cfg, saved, typed)
     code = launch_processes(to_flags(cfg, silent), n)
     if code: raise TamersError(f'training in {n} processes failed with exit code {code}; its message is above')
     return finish(cfg, say=lambda *_: None)

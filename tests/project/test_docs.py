@@ -17,7 +17,8 @@ import pytest
 from filelock import FileLock
 from tests.harness.meld_tree import make_tree
 from tamers.commands import AppConfig
-from tamers.config import AnalyzeConfig, TrainConfig, parser
+from tamers.config import AnalyzeConfig, TrainConfig
+from tamers.flags import parser
 from tamers.core import EMOTIONS
 from tamers.data.demo import demo_corpus
 from tamers.core import shipped
