@@ -6,9 +6,9 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 from tamers.core import EMOTIONS
-from tamers.evaluation import charts, maps
+from tamers.evaluation import charts, curves, maps
 from tamers.measure.groups import group_scores
-from tamers.measure.scores import classification_metrics
+from tamers.measure.scores import SCORES, classification_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,14 @@ def test_the_note_is_below_everything(tmp_path, monkeypatch):
     z_a, z_t, labels, probs = made()
     groups = group_scores(labels, probs.argmax(1), {'turn': list(range(420))}, np.arange(420))
     per_class = classification_metrics(labels, probs)['per_class']
-    draw = [lambda: charts.plot_groups(groups), lambda: charts.plot_calibration(labels, probs),
+    interval = {k: (.5, .7) for k in SCORES}
+    line = dict(a=.6, b=.6, difference=0., intervals=dict(dialogue=(-.1, .1)))
+    seeds = dict(scores={1: dict.fromkeys(SCORES, .6)}, mean=dict.fromkeys(SCORES, .6), interval_of='dialogue',
+        intervals=interval)
+    two = dict(units=dict(dialogue=9), scores=dict.fromkeys(SCORES, line), per_class=dict(joy=dict(n=9, f1=line)))
+    draw = [lambda: curves.plot_seeds(seeds), lambda: curves.plot_differences(two),
+        lambda: maps.plot_confusion(np.full((7, 7), 5)), lambda: charts.plot_groups(groups),
+        lambda: charts.plot_calibration(labels, probs),
         lambda: charts.plot_per_class(per_class), lambda: maps.plot_similarity(z_a, z_t, labels)]
     monkeypatch.setattr(plt, 'close', lambda _: None)
     for i, one in enumerate(draw):

@@ -175,6 +175,13 @@ def test_gallery_has_every_analysis(site, pages):
         assert len(chosen) == 1 and base64.b64decode(''.join(first)) == drawn
 
 
+def test_the_front_page_opens_with_a_picture(site):
+    "Before the first heading, on the site and in the README."
+    for path in (site/'index.html', ROOT/'README.md'):
+        before = path.read_text(encoding='utf-8').split('Try it<' if path.suffix == '.html' else '## Try it')[0]
+        assert re.search(r'<img[^>]*(?:_images|jupyter)' if path.suffix == '.html' else r'!\[figure\]', before), path
+
+
 def test_the_study_opens_with_its_story(site):
     "Code is folded; what is chosen by hand is shown."
     html = (site/'study.html').read_text(encoding='utf-8')
