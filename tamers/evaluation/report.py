@@ -93,7 +93,8 @@ def execute(nb, kernel) -> None:
     inline = dict(os.environ, MPLBACKEND='module://matplotlib_inline.backend_inline')
     nb.cells.insert(0, new_code_cell('%reset -f'))
     try: client.execute(env=inline)
-    except DeadKernelError:
+    except (DeadKernelError, AssertionError):
+        if client.km is None: raise KeyboardInterrupt from None   # Ctrl-C: nbclient has stopped the kernel
         cell = next(c for c in nb.cells if c.cell_type == 'code' and c.source and c.execution_count is None)
         cell.outputs.append(new_output('error', **DIED))
         run_sync(kernel.restart_kernel)(now=True)

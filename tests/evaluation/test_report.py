@@ -1,5 +1,5 @@
 "The report: one file that loads nothing, holds sounds and figures, escapes what it is given, and tells of failures."
-import html, os, re, subprocess, sys
+import html, os, re, signal, subprocess, sys, time
 from html.parser import HTMLParser
 from pathlib import Path
 import nbformat
@@ -136,6 +136,19 @@ def test_pages_share_a_kernel_and_no_names(tmp_path, capsys):
     assert len(pids) == 2 and len(set(pids)) == 1
     assert re.findall(r'<b>NameError</b>: name &#x27;(\w+)&#x27;', text) == ['mine', 'tamers']
     assert 'report' not in capsys.readouterr().err, 'a bar is for a terminal'
+
+
+def test_ctrl_c_ends_the_report(tmp_path):
+    "With the kernel, without a word of nbclient's, and without a page."
+    book = small_book(tmp_path/'book.ipynb', f"open({str(tmp_path/'begun')!r}, 'w'); import time; time.sleep(99)")
+    code = 'from tamers.evaluation.report import write_report; '
+    code += f'write_report(None, {str(tmp_path)!r}, notebooks=[{str(book)!r}])'
+    p = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path/'begun').exists() and p.poll() is None: time.sleep(.1)
+    p.send_signal(signal.SIGINT)
+    said = p.communicate(timeout=60)[1]
+    assert said.splitlines()[-1] == 'KeyboardInterrupt' and 'AssertionError' not in said
+    assert not (tmp_path/'report.html').exists()
 
 
 def test_parameters_reach_the_notebook(tmp_path):
