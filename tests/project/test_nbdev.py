@@ -16,8 +16,6 @@ NOTEBOOKS = sorted(nbglob(as_path=True))
 LEFT_BY_NBDEV_DOCS = ['_docs/index.html', '_proc/index.ipynb', 'index_files/figure.png', 'nbs/_quarto.yml',
     'nbs/nbdev.yml', 'nbs/sidebar.yml', 'nbs/sidebar.yml.bak', 'quarto-linux-amd64.deb', 'quarto-macos.pkg',
     '.installing']
-NOT_YET = ('1_data/', '2_encoders/', '3_store/', '4_model/', '5_measure/', '6_training/', '7_evaluation/4_',
-    '7_evaluation/6_', '7_evaluation/7_', '7_evaluation/8_', '8_prediction/', '9_pages/2_', '99_')
 
 
 def is_import(node): return isinstance(node, (ast.Import, ast.ImportFrom))
@@ -35,7 +33,6 @@ def mixes(source: str) -> bool:
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(NBS).as_posix())
 def test_imports_have_cells_of_their_own(path):
     "nbdev's docs run cells that import, and only these: code beside an import would fail for want of the rest."
-    if path.relative_to(NBS).as_posix().startswith(NOT_YET): pytest.skip('its imports are not separated yet')
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
     sources = {i: ''.join(c['source']) for i, c in enumerate(cells) if c['cell_type'] == 'code'}
     assert not [i for i, source in sources.items() if mixes(source)], 'these cells mix imports with other code'
@@ -54,7 +51,6 @@ def test_what_nbdev_docs_leaves_is_ignored():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(NOT_YET), reason='some notebooks have imports that are not separated yet')
 def test_nbdev_readme_reaches_quarto(tmp_path):
     "All notebooks pass nbdev's processors without a warning; what is left to do is Quarto's, which a stub stands for."
     for name in ('nbs', 'tamers'): shutil.copytree(ROOT/name, tmp_path/name)
