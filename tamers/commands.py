@@ -121,10 +121,11 @@ def checkpoint_line(place: str) -> str:
     return model_line(place, load_checkpoint(find_checkpoint(place)))
 
 # %% ../nbs/99_commands.ipynb #ccb0ff8b
-def is_log(path: str | None) -> bool:
-    "Whether the log that a checkpoint names is there, and is a log."
+def is_log(path: str | None, folder: Path) -> bool:
+    "Whether the log that a checkpoint names is there, beside it, and is a log: a stranger's may name any file."
     from tamers.training.watch import read_log
-    try: return path is not None and read_log(path) is not None
+    if path is None or Path(path).resolve().parent != folder.resolve(): return False
+    try: return read_log(path) is not None
     except (TamersError, OSError): return False
 
 # %% ../nbs/99_commands.ipynb #2d528b88
@@ -140,7 +141,8 @@ def config_from_flags(flags: list[str]) -> TrainConfig:
     from tamers.model.checkpoint import load_checkpoint
     saved = load_checkpoint(given['load_checkpoint']).config
     dropped = {'save_path', 'overwrite', 'seeds'}
-    if 'save_path' in given or not is_log(saved.get('metrics_log')): dropped.add('metrics_log')
+    own = is_log(saved.get('metrics_log'), Path(given['load_checkpoint']).parent)
+    if 'save_path' in given or not own: dropped.add('metrics_log')
     kept = {f.name for f in fields(TrainConfig)} - dropped
     return TrainConfig(**{k: v for k, v in saved.items() if k in kept} | given)
 

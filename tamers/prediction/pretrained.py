@@ -5,13 +5,13 @@
 # %% ../../nbs/8_prediction/3_pretrained.ipynb #1eeb6a97
 from __future__ import annotations
 import json, shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from ..core import atomic_path, shipped, TamersError
 from ..encoders.sources import ENCODER_FILES
 from ..encoders.encoder import Encoder
 from ..model.checkpoint import as_checkpoint, Checkpoint
-from .known import Known, KNOWN, save_known
+from ..model.sample import Known, KNOWN, save_known
 
 # %% auto #0
 __all__ = ['CONFIG', 'HEAD', 'LOCAL', 'CARD', 'encoder_places', 'is_pretrained', 'describe_head', 'copy_encoder', 'model_card',
@@ -101,7 +101,7 @@ def write_pretrained(
     for kind in embedded: copy_encoder(encoders[kind], folder/kind)
     with atomic_path(folder/HEAD) as tmp: tmp.write_bytes(save(weights, dict(format='pt')))
     with atomic_path(folder/CONFIG) as tmp: tmp.write_text(json.dumps(describe_head(ckpt, embedded), indent=1))
-    if known: save_known(known, folder/KNOWN)
+    if known: save_known(replace(known, texts=[''] * len(known.ids)), folder/KNOWN)   # the words stay at home
     for file in [*home.glob('README.md'), *home.glob('LICENSE*')]: shutil.copyfile(file, folder/file.name)
     if not (home/'README.md').is_file(): (folder/'README.md').write_text(model_card(ckpt), encoding='utf-8')
 

@@ -43,7 +43,7 @@ class Recognizer(ModelHubMixin, library_name='tamers', pipeline_tag='audio-class
         places = encoder_places(self.path.parent) | {kind: place for kind, place in moved.items() if place}
         self.encoders = {kind: encoder_of(ckpt, kind, places.get(kind), str(self.device)) for kind in ckpt.encoders}
         check_encoders(ckpt, {kind: e.spec for kind, e in self.encoders.items()}, str(path))
-        self.model, self.known = ckpt.build().to(self.device), find_known(ckpt, self.path)
+        self.model, self.known = ckpt.build().to(self.device), find_known(self.path)
         self.familiar = {}
         if self.known: self.familiar = {k: Familiar(self.model, k, getattr(self.known, k)) for k in self.encoders}
         if warm: self.predict(np.random.default_rng(0).uniform(-.1, .1, 3 * SAMPLE_RATE), 'Oh!', rate=SAMPLE_RATE)

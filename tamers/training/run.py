@@ -24,6 +24,7 @@ from ..store.splits import read_splits, Reader
 from ..model.fusion import FusionModel
 from ..model.losses import identities, objective_of
 from ..model.checkpoint import check_encoders, Checkpoint, load_checkpoint, save_checkpoint
+from ..model.sample import dev_of, KNOWN, sample_known, save_known
 from ..measure.calibration import fit_temperature
 from .step import evaluate, param_groups
 from .watch import BestScore, MetricsLog, Plateau, score_of
@@ -168,6 +169,12 @@ def uncalibrated(last: Path, folder: str | Path) -> bool:
     best = last.with_name('best.pt')
     return last.parent.resolve() == Path(folder).resolve() and best.exists() and load_checkpoint(best).temperature == 1.
 
+# %% ../../nbs/6_training/7_run.ipynb #2902f792
+@patch
+def keep_known(self: Run) -> None:
+    "Write known.safetensors."
+    save_known(sample_known(self.trainer.dev, dev_of(self.cfg.root)), self.folder/KNOWN)
+
 # %% ../../nbs/6_training/7_run.ipynb #1c6966bf
 @patch
 def check_fits(self: Run, ckpt: Checkpoint) -> None:
@@ -307,7 +314,9 @@ def train_in(cfg: TrainConfig, acc: Accelerator, say=print, typed=()) -> dict:
     log = MetricsLog(log_of(cfg) if acc.is_main_process else None, trainer.step)
     with few_threads(acc.device, cfg.batch_size), stop_on_signal(trainer, say, run.folder):
         trainer.fit(cfg.epochs, log, run.save, say)
-    if acc.is_main_process: run.calibrate()
+    if acc.is_main_process:
+        run.calibrate()
+        run.keep_known()
     acc.wait_for_everyone()
     return finish(cfg, say, left)
 
@@ -327,7 +336,7 @@ def train_everywhere(cfg: TrainConfig, typed=()) -> dict:
 # %% ../../nbs/6_training/7_run.ipynb #a6d16fb9
 def demo_head() -> Path:
     "The best checkpoint of a default run on the demo corpus; trained on the first call, in half a minute, and kept."
-    home = cache_dir()/'demo'/f'head-{DEMO_VERSION}-{sha256(shipped_checkpoint().read_bytes())[:8]}'
+    home = cache_dir()/'demo'/f'run-{DEMO_VERSION}-{sha256(shipped_checkpoint().read_bytes())[:8]}'
     if not home.is_dir():
         with whole_folder(home) as folder, redirect_stdout(io.StringIO()):
             train(TrainConfig(device='cpu', save_path=str(folder)))

@@ -11,6 +11,7 @@ import torch
 from fastcore.basics import patch
 from ..core import atomic_path, TamersError
 from ..data.corpus import some
+from ..data.load import check_file
 from ..measure.scores import scores_from_confusion
 
 # %% auto #0
@@ -151,6 +152,7 @@ class MetricsLog:
 # %% ../../nbs/6_training/3_watch.ipynb #2b027219
 def read_log(path: str | Path) -> list[dict]:
     "The rows of a metrics log; a last line that was cut by a crash is left out."
+    check_file(path)
     lines = [line for line in Path(path).read_text(errors='replace').splitlines() if line.strip()]
     rows, cure = [], 'or name another with --metrics-log'
     for i, line in enumerate(lines, 1):

@@ -101,7 +101,8 @@ def test_it_is_itself_however_its_path_is_written(tmp_path, monkeypatch):
     "Its own corpus is not here, so that the demo corpus stands in, also when it is named."
     from tamers.evaluation.evaluate import corpus_of
     from tamers.evaluation.analyze import default_out
-    from tamers.prediction.known import load_known, write_known
+    from tamers.model.sample import load_known
+    from tamers.prediction.known import write_known
     monkeypatch.chdir(shipped().parent)
     path = Path('mini')/'best.pt'
     assert corpus_of(load_checkpoint(path), path) is None

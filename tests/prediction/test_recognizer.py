@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -23,7 +24,8 @@ from tamers.encoders.encoder import Encoder
 from tamers.model.checkpoint import load_checkpoint, save_checkpoint
 from tamers.model.fusion import FusionModel
 from tamers.prediction.answers import combine
-from tamers.prediction.known import Familiar, load_known, sample_known, save_known, write_known
+from tamers.model.sample import load_known, sample_known, save_known
+from tamers.prediction.known import Familiar, write_known
 from tamers.prediction.lines import table_line
 from tamers.prediction.pretrained import read_pretrained
 from tamers.prediction.recognizer import Recognizer, load
@@ -52,6 +54,7 @@ def whole(demo, tmp_path_factory):
     ckpt = load_checkpoint(demo)
     path = tmp_path_factory.mktemp('whole')/'best.pt'
     save_checkpoint(replace(ckpt, model_args=dict(ckpt.model_args, modality_dropout=0.3)), path)
+    shutil.copy(demo.with_name('known.safetensors'), path.parent)
     return load(path, device='cpu')
 
 
@@ -329,7 +332,6 @@ def test_the_sample_is_a_sample():
 
 def test_a_folder_stands_alone(whole, clip, tmp_path):
     "Encoders that lie in folders are copied; the folder answers when they are gone, and names no path."
-    import shutil
     old, run, given = (tmp_path/name for name in ('old', 'run', 'given'))
     for kind in ('audio', 'text'): shutil.copytree(shipped(kind), old/kind)
     run.mkdir()
@@ -520,7 +522,10 @@ def test_resampling_in_a_stream_is_resampling():
         assert np.allclose(w[:n], whole[round(start*SAMPLE_RATE):][:n], atol=1e-4)
 
 
-def test_the_sample_of_the_demo_is_kept(model):
-    from tamers.core import cache_dir
-    kept, = (cache_dir()/'known').glob('*.safetensors')
-    assert load_known(kept).ids == model.known.ids
+def test_training_keeps_a_sample(model, tmp_path):
+    "A head of one's own can tell what is unlike all it knows; what is given away has no words of the corpus in it."
+    kept = load_known(model.path.with_name('known.safetensors'))
+    assert kept.ids == model.known.ids and all(kept.texts) and kept.source == 'dev of the demo corpus (made speech)'
+    model.save_pretrained(tmp_path/'given')
+    given = load_known(tmp_path/'given'/'known.safetensors')
+    assert given.ids == kept.ids and not any(given.texts)

@@ -1,8 +1,10 @@
 "A run that is resumed with other settings measures by these, and keeps what still holds."
+import os
 from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from tamers.commands import tamers_train
 from tamers.config import TrainConfig
 from tamers.core import TamersError
 from tamers.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -104,3 +106,22 @@ def test_metrics_of_a_checkpoint_are_numbers(first, tmp_path, key):
     ckpt.metrics[key] = '\x1b[2J'
     save_checkpoint(ckpt, tmp_path/'odd.pt')
     with pytest.raises(TamersError, match=f'metrics.{key} is no number'): load_checkpoint(tmp_path/'odd.pt')
+
+
+def test_a_log_elsewhere_is_left_alone(first, tmp_path, capsys):
+    "A stranger's checkpoint that names your log as its own, at step 0, would empty it."
+    victim = tmp_path/'mine'/'metrics.jsonl'
+    victim.parent.mkdir()
+    victim.write_bytes((first[0]/'metrics.jsonl').read_bytes())
+    (tmp_path/'theirs').mkdir()
+    ckpt = load_checkpoint(first[0]/'last.pt')
+    ckpt.config['metrics_log'], ckpt.trainer['step'] = str(victim), 0
+    save_checkpoint(ckpt, tmp_path/'theirs'/'last.pt')
+    tamers_train(['--load-checkpoint', str(tmp_path/'theirs'/'last.pt'), '--epochs', '5'])
+    assert victim.read_bytes() == (first[0]/'metrics.jsonl').read_bytes()
+    assert (tmp_path/'theirs'/'metrics.jsonl').exists()
+
+
+def test_a_pipe_is_no_log(tmp_path):
+    os.mkfifo(tmp_path/'pipe')
+    with pytest.raises(TamersError, match='a pipe'): read_log(tmp_path/'pipe')
