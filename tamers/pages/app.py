@@ -58,8 +58,10 @@ def respond(
         told = str(without_rows(e))
         if audio: told = told.replace(audio, Path(audio).name)
         return f'<div class="tm-error" role="alert">{html.escape(told)}</div>', None, None, None, None, ''
-    sure = f'<small>{100 * answer.confidence:.0f} %, by {BY[answer.heard]}</small>'
-    said = f'<div class="tm-answer">{answer.label} {sure}</div>{strip(answer.windows)}{notes(answer.warnings)}'
+    name, sure = answer.label, f'{100 * answer.confidence:.0f} %, '
+    if answer.is_guess: name, sure = f'guess: {name}', ''
+    said = f'<div class="tm-answer">{name} <small>{sure}by {BY[answer.heard]}</small></div>'
+    said += strip(answer.windows) + notes(answer.warnings)
     bars = [answers[k].probabilities if k in answers else 'not given' for k in BY]
     picture = mel_picture(load_audio(audio, 20.), answer.seconds) if audio else None
     return said, *bars, picture, among_known(model, answer)

@@ -177,7 +177,8 @@ def test_each_example_has_an_answer(which, model, tmp_path):
                                'A tune (sound alone)']
     found = [respond(model, a, t)[0] for a, t in rows]
     assert all('role="alert"' not in said for said in found) and 'sounds unlike' in found[-1]
-    assert [re.search(r'tm-answer">(\w+)', said)[1] for said in found][:3] == ['anger', 'joy', 'surprise']
+    assert [re.search(r'tm-answer">(?:guess: )?(\w+)', said)[1] for said in found][:3] == ['anger', 'joy', 'surprise']
+    assert re.search(r'tm-answer">guess: \w+ <small>by', found[-1]), 'a tune gets no percentage'
 
 
 def test_the_lines_are_those_of_the_corpus():
