@@ -3,12 +3,13 @@ from __future__ import annotations
 import datetime, json, math, operator, os, platform, subprocess, sys, time
 from pathlib import Path
 import torch
-from torch.utils.flop_counter import FlopCounterMode, register_flop_formula, sdpa_flop
+from torch.utils.flop_counter import flop_registry, FlopCounterMode, register_flop_formula, sdpa_flop
 from tamers.core import atomic_path
 from tamers.encoders.precision import linear
 
 # torch counts the attention of GPUs alone
-register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, get_raw=True)(sdpa_flop)
+FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+if FLASH not in flop_registry: register_flop_formula(FLASH, get_raw=True)(sdpa_flop)
 
 
 def packed_linear_flop(x_shape, weight_shape, *_, **__) -> int:

@@ -362,7 +362,8 @@ def read_checkpoint(name, data, here):
         spec in specs.items()}
     train = SimpleNamespace(utterances=[], counts=torch.zeros(7, dtype=torch.long))
     t = Trainer(model=model, optimizer=torch.optim.AdamW(param_groups(model, 0.)), best=BestScore(8, 0.),
-        plateau=Plateau(2, 1e-3, .5, 1e-6, 2., .1), train=train, dev=None, accelerator=None, batch_size=2)
+        plateau=Plateau(2, 1e-3, .5, 1e-6, 2., .1), train=train, dev=None, batch_size=2,
+        accelerator=SimpleNamespace(num_processes=1))
     cfg = TrainConfig(load_checkpoint=str(here/'best.pt'), save_path=str(here), epochs=10**6)
     Run(cfg=cfg, trainer=t, model_args=trained()['model_args'], encoders=encoders).resume(ckpt)
     sum(p.sum() for p in model.parameters()).backward()
