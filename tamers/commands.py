@@ -315,7 +315,7 @@ def tamers_predict(flags):
         print(f'note: the model in use is a demonstration; {DEMO_NOTICE}', file=sys.stderr)
     from tamers.prediction.lines import print_answers
     answers = model.answers(audio, text, batch_size=cfg.batch_size)
-    if not print_answers(zip(names, answers), cfg.form, cfg.windows): raise SystemExit(1)
+    if not print_answers(zip(names, answers), cfg.form, cfg.windows, model.ckpt.classes): raise SystemExit(1)
 
 # %% ../nbs/99_commands.ipynb #01f8604b
 @dataclass(kw_only=True)

@@ -11,9 +11,10 @@ from typing import Literal
 from .core import SPLITS, TamersError
 
 # %% auto #0
-__all__ = ['BOUNDS', 'KIND_NAMES', 'opt', 'DataOptions', 'EncoderOptions', 'StoreOptions', 'AdaptTextOptions', 'ModelOptions',
-           'OptimOptions', 'AdaptOptions', 'EvalOptions', 'RunOptions', 'kind_of', 'check_kind', 'check_ranges',
-           'flag_of', 'TrainConfig', 'CheckpointOptions', 'AnalyzeConfig', 'SearchConfig', 'CompareConfig', 'to_flags']
+__all__ = ['BOUNDS', 'KIND_NAMES', 'opt', 'DataOptions', 'ClassOptions', 'EncoderOptions', 'StoreOptions', 'AdaptTextOptions',
+           'ModelOptions', 'OptimOptions', 'AdaptOptions', 'EvalOptions', 'RunOptions', 'kind_of', 'check_kind',
+           'check_ranges', 'flag_of', 'TrainConfig', 'CheckpointOptions', 'AnalyzeConfig', 'SearchConfig',
+           'CompareConfig', 'to_flags']
 
 # %% ../nbs/01_config.ipynb #907646ab
 def opt(
@@ -37,12 +38,20 @@ class DataOptions:
     allow_outside: bool = opt(False, 'let a manifest name clips outside its folder: absolute paths, or ..')
     weak_labels: bool = opt(False, 'EmoNet-Voice: take the weaker emotions of its mapping, too (see emonet)')
     transcribe: str | None = opt(None, 'hub name or folder of a speech recogniser, for rows without a transcript')
+    label_map: str | None = opt(None, 'file of lines such as `calm = neutral` or `other =` (left out), '
+        'or ekman, iemocap-4, meld-sentiment')
     num_workers: int = opt(2, 'processes that decode audio while the encoder works; 0: none', ge=0)
     prefetch_factor: int = opt(2, 'batches each worker decodes ahead', ge=1)
     pin_memory: bool = opt(True, 'copy batches through pinned memory (GPU only)')
     device: str | None = opt(None, 'cpu, cuda, cuda:1, mps; none: the best there is')
 
 # %% ../nbs/01_config.ipynb #83c24d51
+@dataclass(kw_only=True)
+class ClassOptions:
+    "classes"
+    classes: str | None = opt(None, 'what the model chooses among, such as calm,happy,sad; none: the seven of MELD '
+        'where they suffice, else the labels of the corpus')
+
 @dataclass(kw_only=True)
 class EncoderOptions:
     "encoders"
@@ -198,7 +207,7 @@ def flag_of(name: str) -> str:
 # %% ../nbs/01_config.ipynb #f585f5d0
 @dataclass(kw_only=True)
 class TrainConfig(RunOptions, EvalOptions, AdaptOptions, OptimOptions, ModelOptions, AdaptTextOptions,
-                  StoreOptions, EncoderOptions, DataOptions):
+                  StoreOptions, EncoderOptions, ClassOptions, DataOptions):
     "Train TAMERS: align a frozen audio and a frozen text encoder, and classify the emotion of an utterance."
     def __post_init__(self):
         check_ranges(self)

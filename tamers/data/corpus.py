@@ -23,7 +23,7 @@ class Utterance:
     id: str                     # unique within the split
     split: str                  # train, dev or test
     text: str                   # the transcript
-    label: str                  # a name in EMOTIONS
+    label: str                  # a name in the class set of the corpus
     audio: str | None           # path of the clip; None: there is none, or none was looked for
     speaker: str | None = None
     dialogue: int | str | None = None
@@ -48,13 +48,13 @@ def is_timed(utterances: list[Utterance]) -> bool:
     "Whether the length of any clip is known; it is not when only the text was loaded."
     return any(u.seconds is not None for u in utterances)
 
-def count_table(utterances: list[Utterance]) -> list[list[str]]:
+def count_table(utterances: list[Utterance], classes: tuple = EMOTIONS) -> list[list[str]]:
     "Rows, hours and the rows of each class by split; the first line is the header."
     columns = {s: us for s in SPLITS if (us := [u for u in utterances if u.split == s])} | {'all': utterances}
     def line(name, value): return [name, *(str(value(us)) for us in columns.values())]
     table = [['', *columns], line('rows', len)]
     if is_timed(utterances): table += [line('hours', lambda us: f'{sum(u.seconds or 0 for u in us)/3600:.4g}')]
-    return table + [line(e, lambda us: sum(u.label == e for u in us)) for e in EMOTIONS]
+    return table + [line(e, lambda us: sum(u.label == e for u in us)) for e in classes]
 
 # %% ../../nbs/1_data/3_corpus.ipynb #8da062ae
 def markdown_table(table: list[list[str]]) -> list[str]:
@@ -90,6 +90,7 @@ class Corpus:
     strict: bool = False                          # broken rows stop the run, instead of being left out
     needed: tuple = ('train', 'dev')              # splits that must not be empty
     said: list = field(default_factory=list)      # all rows, also those that are left out: what dialogues are made of
+    classes: tuple = EMOTIONS                     # the class set of its labels
 
     def __repr__(self):
         name, only = Path(self.root).resolve().name, '' if is_timed(self.utterances) else ', text only'
@@ -124,7 +125,7 @@ def no_rows(corpus: Corpus, split: str) -> TamersError:
 @patch
 def summary(self: Corpus) -> str:
     "Counts, what was left out and what was noticed."
-    lines = [str(self), '', *markdown_table(count_table(self.utterances))]
+    lines = [str(self), '', *markdown_table(count_table(self.utterances, self.classes))]
     lists = {f'Left out ({len(self.left_out)}):': group_reasons(self.left_out), 'Noticed:': self.notes}
     for title, found in lists.items():
         if found: lines += ['', title, '', *(f'- {x}' for x in found)]

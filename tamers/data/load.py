@@ -7,18 +7,20 @@ from __future__ import annotations
 import csv, io, json, os, re, sys
 from array import array
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 from ..core import cut, did_you_mean, EMOTIONS, SPLITS, TamersError
+from ..classes import Labels
 from .audio import probe
 from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 
 # %% auto #0
 __all__ = ['CP1252', 'LARGEST_TABLE', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS',
            'ROOT', 'decode_text', 'check_file', 'read_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names',
-           'parse_int', 'check_unique', 'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span',
+           'Census', 'parse_int', 'check_unique', 'check_spelling', 'list_files', 'find_clips', 'find_tables', 'span',
            'meld_rows', 'read_meld', 'check_inside', 'read_manifest', 'name_row', 'find_broken', 'find_corpus',
            'load_corpus']
 
@@ -109,6 +111,28 @@ def check_names(path: str | Path, rows, **allowed):
         found, names = some(f'{cut(value)!r} (line {line})' for value, line in values.items()), allowed[column]
         hint = did_you_mean(next(iter(values)), names)
         raise TamersError(f"{path}: unknown {column} {found}; the names are {', '.join(names)}.{hint}")
+
+# %% ../../nbs/1_data/4_load.ipynb #c8bfdb9e
+class Census:
+    "Renames labels and counts them, with the place of each."
+    def __init__(self, rule: Labels = Labels()):
+        self.rule, self.counts, self.places, self.out = rule, Counter(), {}, Counter()
+
+    def __call__(self, label: str, path: Path, line: int) -> str:
+        "The class of a row; '' for one that is left out, or has none."
+        name = sys.intern(self.rule(label))
+        if label and not name: self.out[label] += 1
+        else:
+            self.counts[name] += 1
+            self.places.setdefault(name, (path, line))
+        return name
+
+    def settle(self) -> tuple[str, ...]: return self.rule.settle(self.counts, self.places)
+
+    def notes(self) -> list[str]:
+        "What the label map has left out."
+        left = some(f'{label} ({n})' for label, n in self.out.items())
+        return [f'left out by the label map: {left}'] if left else []
 
 # %% ../../nbs/1_data/4_load.ipynb #05500a90
 def parse_int(path, line, row, column) -> int:
@@ -203,15 +227,18 @@ def span(start: str, end: str) -> float:
 # %% ../../nbs/1_data/4_load.ipynb #60b1afbb
 COLUMNS = ('Utterance', 'Emotion', 'Dialogue_ID', 'Utterance_ID')
 
-def meld_rows(table: Path, split: str, clips: dict) -> tuple[list[Utterance], dict]:
+def meld_rows(table: Path, split: str, clips: dict, census: Census) -> tuple[list[Utterance], dict]:
     "The utterances of one of MELD's CSV files, and `{(split, id): seconds by the row's times}`."
-    rows = check_names(table, csv_rows(table, COLUMNS), Emotion=EMOTIONS)
-    keyed = [(tuple(parse_int(table, n, row, c) for c in ('Dialogue_ID', 'Utterance_ID')), row) for n, row in rows]
+    keyed = []
+    for n, row in csv_rows(table, COLUMNS):
+        row['Emotion'] = census(row['Emotion'], table, n)
+        keyed.append((tuple(parse_int(table, n, row, c) for c in ('Dialogue_ID', 'Utterance_ID')), row))
     check_unique(table, (f'dia{d}_utt{u}' for (d, u), _ in keyed))
     utterances, spans = [], {}
     for (d, u), row in sorted(keyed, key=lambda k: k[0]):
         id, speaker = f'dia{d}_utt{u}', row.get('Speaker') or None
-        text, label = row['Utterance'], row['Emotion'].lower()
+        if not row['Emotion']: continue
+        text, label = row['Utterance'], row['Emotion']
         utterances.append(Utterance(id, split, text, label, clips.get((d, u)), speaker, d, u))
         if row.get('StartTime'): spans[split, id] = span(row['StartTime'], row.get('EndTime', ''))
     return utterances, spans
@@ -222,8 +249,10 @@ def read_meld(
     files: list,                       # as `list_files` gives them
     clips: bool = True,                # False: the tables alone
     needed: tuple = ('train', 'dev'),  # splits that must be there
+    census: Census | None = None,      # counts the labels
 ) -> tuple[list[Utterance], dict, list[str]]:
     "MELD in either layout: utterances, the spans of their rows, and notes."
+    census = census or Census()
     tables, utterances, spans = find_tables(root, files, needed), [], {}
     found, notes = find_clips(root, files if clips else [])
     for split, table in tables.items():
@@ -231,7 +260,7 @@ def read_meld(
             folders = ', '.join(name for name, s in FOLDERS.items() if s == split)
             raise TamersError(f"{root}: no clip of the {split} split; looked for dia0_utt0 and so on "
                               f"({', '.join(ENDINGS)}) in folders named {folders}; unpack or extract the clips there")
-        rows, times = meld_rows(table, split, found[split])
+        rows, times = meld_rows(table, split, found[split], census)
         extra = [f'dia{d}_utt{u}' for d, u in sorted(found[split].keys() - {(u.dialogue, u.turn) for u in rows})]
         if extra: notes.append(f'{split}: clips without a row, ignored: {len(extra)} ({some(extra)})')
         utterances, spans = utterances + rows, spans | times
@@ -257,19 +286,21 @@ def read_manifest(
     clips: bool = True,          # False: it needs no audio column
     texts: bool = True,          # False: it needs no column of text
     allow_outside: bool = False, # clips may lie outside its folder
+    census: Census | None = None, # counts the labels
 ) -> list[Utterance]:
     "The utterances of a manifest, by split, then dialogue, turn and line."
+    census = census or Census()
     needed = dict(audio=clips, text=texts, label=True, split=True)
     read = jsonl_rows if path.suffix.lower() == '.jsonl' else csv_rows
     rows = read(path, [column for column, wanted in needed.items() if wanted])
     used, first, found, places, spelt = {s: Counter() for s in SPLITS}, {}, [], array('q'), set()
-    for line, row in check_names(path, rows, label=EMOTIONS, split=SPLIT_OF):
+    for line, row in check_names(path, rows, split=SPLIT_OF):
+        if not (label := census(row['label'], path, line)): continue
         split, audio, dialogue = SPLIT_OF[row['split'].lower()], row.get('audio'), row.get('dialogue') or None
         turn = parse_int(path, line, row, 'turn') if row.get('turn') else None
         spelt.add(row['split'].lower())
         used[split][audio] += 1
         id = row.get('id') or name_row(line, audio, used[split][audio])
-        label = sys.intern(row['label'].lower())
         clip = os.path.join(path.parent, audio) if audio and clips else None
         found.append(Utterance(id, split, row.get('text', ''), label, clip, row.get('speaker') or None, dialogue, turn))
         begins = first.setdefault(dialogue, line) if dialogue else line
@@ -329,18 +360,22 @@ def load_corpus(
     texts: bool = True,            # False: a row may be without a transcript
     split: str | None = None,      # read this split alone, to evaluate; None: all, to train
     allow_outside: bool = False,   # a manifest may name clips outside its folder
+    labels: Labels = Labels(),     # the class set, and how labels become classes
 ) -> Corpus:
     "Load a corpus; `TamersError` names what is wrong with it, where, and the cure."
     if not str(root).strip(): raise TamersError(f'--root is empty; {ROOT}')
     root = Path(os.path.expanduser(root))
     manifest, files = find_corpus(root)
     needed = (split,) if split else ('train', 'dev')
-    spans, notes = {}, []
-    if manifest: utterances = read_manifest(manifest, clips, texts, allow_outside)
-    else: utterances, spans, notes = read_meld(root, files, clips, needed)
+    if not manifest and not labels.renamed: labels = replace(labels, classes=labels.classes or EMOTIONS)
+    spans, notes, census = {}, [], Census(labels)
+    if manifest: utterances = read_manifest(manifest, clips, texts, allow_outside, census)
+    else: utterances, spans, notes = read_meld(root, files, clips, needed, census)
+    classes, notes = census.settle(), notes + census.notes()
     if split: utterances = [u for u in utterances if u.split == split]
     strict = manifest is not None if skip_bad is None else not skip_bad
-    corpus = Corpus(root, utterances, notes=notes, strict=strict, needed=needed, said=utterances)
+    corpus = Corpus(root, utterances, notes=notes, strict=strict, needed=needed, said=utterances,
+                    classes=classes)
     corpus = corpus.drop(find_broken(utterances, probe if clips else None, texts))
     if not split and not corpus.split('test'):
         corpus.notes.append('test: no rows; tamers-analyze can only use --split dev, '

@@ -54,21 +54,23 @@ def write_results(out: Path, split: Split, e: Evaluation, facts: dict) -> list[P
     with atomic_path(out/'metrics.json') as tmp: tmp.write_text(json.dumps(dict(e.metrics, **facts), indent=1))
     with atomic_path(out/'predictions.csv') as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
         w = csv.writer(f)
-        w.writerow(['id', 'label', 'prediction', *EMOTIONS, 'text'])
+        classes = e.metrics['confusion']['classes']
+        w.writerow(map(csv_cell, ['id', 'label', 'prediction', *classes, 'text']))
         for u, p in zip(split.utterances, e.probs):
             scores = [f'{v:.8f}' for v in p.tolist()]
-            w.writerow(map(csv_cell, [u.id, u.label, EMOTIONS[p.argmax()], *scores, u.text]))
+            w.writerow(map(csv_cell, [u.id, u.label, classes[p.argmax()], *scores, u.text]))
     return [out/'metrics.json', out/'predictions.csv']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #6ea9d61b
 def write_figures(folder: Path, e: Evaluation, title: str) -> list[Path]:
     "Confusions, calibration and groups; with both modalities the similarity matrix and the map of the space, too."
-    drawings = dict(confusion=lambda: plot_confusion(e.metrics['confusion']['counts']),
+    confusion = e.metrics['confusion']
+    drawings = dict(confusion=lambda: plot_confusion(**confusion),
                     calibration=lambda: plot_calibration(e.labels, e.probs))
     if e.metrics.get('groups'): drawings['groups'] = lambda: plot_groups(e.metrics['groups'])
     if 'recall_at_1' in e.metrics:
-        drawings['similarity'] = lambda: plot_similarity(e.z_a, e.z_t, e.labels)
-        drawings['space'] = lambda: plot_space(e.z_a, e.z_t, e.labels)
+        drawings['similarity'] = lambda: plot_similarity(e.z_a, e.z_t, e.labels, confusion['classes'])
+        drawings['space'] = lambda: plot_space(e.z_a, e.z_t, e.labels, confusion['classes'])
     return [save_figure(folder/f'{name}.png', draw, title) for name, draw in drawings.items()]
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #6bc301c2
@@ -96,9 +98,10 @@ def summary_text(m: dict) -> str:
     lines = [f"{name:12} {m[k]:7.2%}   95 % interval {show_interval(m['intervals'][k])}" for k, name in SCORES.items()]
     lines += [f"accuracy resampled by {unit} ({i['units']}): {show_interval(i['accuracy'])}"
               for unit, i in m['intervals_by'].items()]
-    lines += ['', f"{'':10} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>6}"]
+    wide = max(10, *map(len, m['per_class']))
+    lines += ['', f"{'':{wide}} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>6}"]
     for name, c in m['per_class'].items():
-        lines += [f"{name:10} {c['precision']:9.1%} {c['recall']:9.1%} {c['f1']:9.1%} {c['support']:6}"]
+        lines += [f"{name:{wide}} {c['precision']:9.1%} {c['recall']:9.1%} {c['f1']:9.1%} {c['support']:6}"]
     if m.get('groups'): lines += ['', *group_lines(m['groups'])]
     lines += ['', *confidence_lines(m)]
     if 'recall_at_1' in m: lines += ['', *retrieval_lines(m)]

@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from ..core import atomic_path, TamersError
 from ..measure.intervals import wilson_interval
 from ..measure.calibration import coverage_at, expected_calibration_error, reliability, risk_coverage
-from .maps import new_axes, PALETTE
+from .maps import colours, new_axes
 
 # %% auto #0
 __all__ = ['plot_per_class', 'plot_groups', 'plot_reliability', 'plot_coverage', 'plot_calibration', 'plot_retrieval',
@@ -24,7 +24,7 @@ def plot_per_class(per_class: dict, intervals: dict | None = None, ax=None):
     ax, halo = new_axes(ax, (5.6, 3.2)), dict(color='0.1', path_effects=[withStroke(linewidth=2.5, foreground='white')])
     names = list(per_class)
     places = [names.index(name) for name in f1]
-    ax.barh(places, f1.values(), color=[PALETTE[name] for name in f1], edgecolor='0.3', linewidth=.5, height=.7)
+    ax.barh(places, f1.values(), color=list(map(colours(per_class).get, f1)), edgecolor='0.3', linewidth=.5, height=.7)
     if intervals: ax.hlines(places, *zip(*(intervals[name]['f1'] for name in f1)), lw=1.2, label='95 % of F1', **halo)
     for key, marker in (('precision', 'x'), ('recall', 'o')):
         ax.plot([per_class[name][key] for name in f1], places, marker, mfc='white', ms=5, label=key, **halo)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import binomtest
 from ..core import atomic_path, EMOTIONS, TamersError
 from ..config import AnalyzeConfig, CompareConfig
+from ..classes import check_same_classes
 from ..data.corpus import some
 from ..store.features import Split
 from ..model.checkpoint import load_checkpoint
@@ -60,12 +61,13 @@ def differences(
     of: dict,      # {unit: (N,) the unit of each row}
     n: int = 2000, # resamples
     paired: bool = False,  # run i of A and run i of B had the same seed
+    classes: tuple = EMOTIONS,
 ) -> dict:         # n, units, scores, per_class, rows, mcnemar_p
     "B minus A: every score with its paired bootstrap intervals, every class, and who alone is right where."
     labels, a, b = map(np.asarray, (labels, a, b))
-    whole = [run_confusions(labels, p) for p in (a, b)]
+    whole = [run_confusions(labels, p, len(classes)) for p in (a, b)]
     draws, count = (0, 0 if paired else 1), {unit: len(set(groups)) for unit, groups in of.items()}
-    drawn = {unit: [resample_runs(labels, p, groups, n, draw) for p, draw in zip((a, b), draws)]
+    drawn = {unit: [resample_runs(labels, p, groups, n, draw, len(classes)) for p, draw in zip((a, b), draws)]
              for unit, groups in of.items()}
     def line(score, c=None):
         at = [float(mean_score(counts, score, c)) for counts in whole]
@@ -74,7 +76,7 @@ def differences(
         intervals = {unit: limits(v, gap, count[unit], within=(-1, 1)) for unit, v in gaps.items()}
         return dict(a=at[0], b=at[1], difference=gap, intervals=intervals)
     per_class = {name: dict(n=int((labels == c).sum()), f1=line('f1', c), recall=line('recall', c))
-                 for c, name in enumerate(EMOTIONS)}
+                 for c, name in enumerate(classes)}
     rows = row_counts((a == labels).mean(0), (b == labels).mean(0))
     alone, p = (round(rows['only_a']), round(rows['only_b'])), None
     if len(a) == len(b) == 1: p = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.
@@ -150,12 +152,14 @@ def compare(a: str, b: str, config: CompareConfig | None = None, say=print) -> d
     options = AnalyzeConfig(root=root, **{k: getattr(cfg, k) for k in shared})
     found = [evaluate_runs(r, options, say) for r in runs]
     splits = [next(iter(f.values()))[0] for f in found]
+    check_same_classes(str(a), splits[0].classes, str(b), splits[1].classes)
     rows = shared_rows(*splits)
     met = [[s.utterances[i] for i in r] for s, r in zip(splits, rows)]
     utterances = [v if u.audio is None else u for u, v in zip(*met)]   # a text model knows of no clips
     guesses = [np.stack([e.probs.argmax(-1).numpy()[r] for _, e in f.values()]) for f, r in zip(found, rows)]
     labels, of = splits[0].labels[rows[0]].numpy(), pick_units(utterances, cfg.resample)
-    d = differences(labels, *guesses, of, cfg.resamples, paired=list(runs[0]) == list(runs[1]))
+    d = differences(labels, *guesses, of, cfg.resamples, paired=list(runs[0]) == list(runs[1]),
+                    classes=splits[0].classes)
     left = [len(s.utterances) - d['n'] for s in splits]
     d.update(a=str(a), b=str(b), runs=dict(a=list(found[0]), b=list(found[1])), **facts_of(root, cfg.split),
              left_out=dict(only_a=left[0], only_b=left[1]))

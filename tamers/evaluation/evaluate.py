@@ -10,6 +10,7 @@ import torch
 from ..core import cache_dir, TamersError
 from ..config import AnalyzeConfig
 from ..runs import find_checkpoint, is_shipped, make_accelerator, seed_runs
+from ..classes import Labels, read_label_map
 from ..data.corpus import Utterance
 from ..data.load import load_corpus
 from ..data.demo import demo_corpus
@@ -44,6 +45,7 @@ def inherit(cfg: AnalyzeConfig, ckpt: Checkpoint, path: Path) -> dict:
         weak_labels=cfg.weak_labels or same.get('weak_labels', False),
         allow_outside=cfg.allow_outside or same.get('allow_outside', False),
         transcribe=cfg.transcribe or then.get('transcribe'),
+        labels=Labels(tuple(ckpt.classes), read_label_map(cfg.label_map or same.get('label_map'))),
         store_root=Path(cfg.store_path or then.get('store_path') or cache_dir()/'store'))
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #0be31bc2
@@ -81,7 +83,7 @@ def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
     objective = objective_of(ckpt.config, torch.tensor(ckpt.train_counts, device=device), pairs=both)
     ids = identities(split.utterances) if ckpt.config.get('contrastive') == 'duplicates' else None
     e = evaluate(ckpt.build().to(device), x, split.labels, batch_size=ckpt.config['batch_size'],
-                 objective=objective, ids=ids)
+                 objective=objective, ids=ids, classes=split.classes)
     e.metrics['intervals_by'] = by = intervals_by(e, split.utterances)
     e.metrics['interval_of'], e.metrics['intervals'] = next(iter(by.items()))
     e.metrics.update(trust(e, ckpt.temperature))

@@ -8,19 +8,37 @@ import warnings
 from dataclasses import dataclass
 import matplotlib.pyplot as plt, numpy as np, seaborn as sns, torch
 from matplotlib.collections import LineCollection
-from ..core import EMOTIONS
+from matplotlib.colors import hsv_to_rgb, to_hex
+from ..core import EMOTIONS, sha256
 from ..measure.scores import to_numpy
 from ..measure.space import check_pairs, modality_gap, neighbour_agreement
 
 # %% auto #0
-__all__ = ['PALETTE', 'MARKERS', 'NEIGHBOURS', 'EDGE', 'SIZE', 'STAR', 'JOINED', 'new_axes', 'most_confused', 'plot_confusion',
-           'pick_rows', 'spread', 'mean_similarities', 'plot_similarity', 'class_similarity', 'plot_class_similarity',
-           'embed_2d', 'SpaceMap', 'map_space', 'plot_emotions', 'plot_modalities', 'plot_space']
+__all__ = ['PALETTE', 'MARKERS', 'NEIGHBOURS', 'EDGE', 'SIZE', 'STAR', 'JOINED', 'colour_of', 'colours', 'markers', 'new_axes',
+           'size_for', 'most_confused', 'plot_confusion', 'pick_rows', 'spread', 'mean_similarities', 'plot_similarity',
+           'class_similarity', 'plot_class_similarity', 'embed_2d', 'SpaceMap', 'map_space', 'plot_emotions',
+           'plot_modalities', 'plot_space']
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #6c540c5d
 PALETTE = dict(anger='#db0520', disgust='#2d9c49', fear='#561152', joy='#ffde63',
                neutral='#9e9e9e', sadness='#055796', surprise='#fea6d5')
 MARKERS = dict(anger='^', disgust='v', fear='X', joy='*', neutral='o', sadness='s', surprise='D')
+
+def colour_of(name: str) -> str:
+    "The colour of a class by its name alone."
+    hue = int(sha256(name)[:8], 16) / 2**32
+    return PALETTE.get(name) or to_hex(hsv_to_rgb((hue, .55, .75)))
+
+def colours(classes) -> dict:   # {class: colour}
+    "The colour of every class: the seven have their own, others are spread around the circle of hues."
+    others = [name for name in classes if name not in PALETTE]
+    hues = sns.husl_palette(len(others), s=.75, l=.55).as_hex() if others else []
+    return {name: PALETTE[name] for name in classes if name in PALETTE} | dict(zip(others, hues))
+
+def markers(classes) -> dict:   # {class: marker}
+    "The marker of every class; of more than a few classes several share one."
+    shapes = list(MARKERS.values())
+    return {name: MARKERS.get(name, shapes[i % len(shapes)]) for i, name in enumerate(classes)}
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #d7d1694e
 def new_axes(
@@ -30,6 +48,12 @@ def new_axes(
 ):
     "`ax`, or the axes of a new figure."
     return plt.subplots(1, panels, figsize=size, layout='constrained')[1] if ax is None else ax
+
+# %% ../../nbs/7_evaluation/1_maps.ipynb #0a48fd4b
+def size_for(classes) -> tuple[float, float]:
+    "Width and height in inches of a figure with a row and a column for each class."
+    more = .22 * max(0, len(classes) - 7)
+    return 5.6 + more, 4.4 + more
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #bc60cd53
 def most_confused(counts, classes) -> str:  # such as 'Most confused: fear → surprise (31 %)'
@@ -43,12 +67,13 @@ def most_confused(counts, classes) -> str:  # such as 'Most confused: fear → s
 # %% ../../nbs/7_evaluation/1_maps.ipynb #10d9e48b
 def plot_confusion(counts, classes=EMOTIONS, normalise=True, ax=None):
     "Confusion matrix of `counts` (C, C), coloured by the share of the row or by the count; returns the axes."
-    counts, ax = np.asarray(counts), new_axes(ax, (5.6, 4.4))
+    counts, ax = np.asarray(counts), new_axes(ax, size_for(classes))
+    many = len(classes) > 12   # numbers would cover each other
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     text = np.vectorize(lambda s, n: f'{s:.0f} %\n{n}' if n else '', otypes=[object])(share, counts)
     shown, unit = (share, 'share of the true class (%)') if normalise else (counts, 'utterances')
-    sns.heatmap(shown, annot=text, fmt='', cmap='Blues', vmin=0, vmax=100 if normalise else None, linewidths=.5,
-                ax=ax, annot_kws=dict(size=8), cbar_kws=dict(label=unit), xticklabels=classes,
+    sns.heatmap(shown, annot=None if many else text, fmt='', cmap='Blues', vmin=0, vmax=100 if normalise else None,
+                linewidths=.5, ax=ax, annot_kws=dict(size=8), cbar_kws=dict(label=unit), xticklabels=classes,
                 yticklabels=[f'{name} ({n})' for name, n in zip(classes, counts.sum(1))])
     ax.set(xlabel='predicted', ylabel='true (utterances)', title=most_confused(counts, classes))
     ax.tick_params(axis='x', rotation=45)
@@ -118,9 +143,10 @@ def class_similarity(z_a, z_t, labels, n_classes: int) -> np.ndarray:
 # %% ../../nbs/7_evaluation/1_maps.ipynb #1f125a6c
 def plot_class_similarity(z_a, z_t, labels, classes=EMOTIONS, ax=None):
     "Mean audio-text similarity between classes."
-    similarity, ax = class_similarity(z_a, z_t, labels, len(classes)), new_axes(ax, (5.6, 4.4))
+    similarity, ax = class_similarity(z_a, z_t, labels, len(classes)), new_axes(ax, size_for(classes))
+    numbers = None if len(classes) > 12 else similarity.round(2) + 0.
     limit = np.nanmax(np.abs(similarity), initial=1e-6)
-    sns.heatmap(similarity, annot=similarity.round(2) + 0., fmt='.2f', cmap='vlag', vmin=-limit, vmax=limit,
+    sns.heatmap(similarity, annot=numbers, fmt='.2f', cmap='vlag', vmin=-limit, vmax=limit,
                 linewidths=.5, ax=ax, annot_kws=dict(size=9), cbar_kws=dict(label='mean cosine similarity'),
                 xticklabels=classes, yticklabels=classes)
     right = [np.nanargmax(similarity[c]) == c for c in np.flatnonzero(~np.isnan(np.diag(similarity)))]
@@ -169,11 +195,12 @@ JOINED = 60           # utterances whose halves are joined
 
 def plot_emotions(ax, m: SpaceMap, labels, classes) -> None:
     "The points of a map, audio and text alike, coloured by emotion."
+    colour, marker = colours(classes), markers(classes)
     for c in np.argsort(-np.bincount(labels)):
         if not (labels == c).any(): continue
         points, name = np.concatenate([m.audio[labels == c], m.text[labels == c]]), classes[c]
-        size = STAR if MARKERS[name] == '*' else SIZE
-        ax.scatter(*points.T, color=PALETTE[name], marker=MARKERS[name], label=name, s=size, **EDGE)
+        size = STAR if marker[name] == '*' else SIZE
+        ax.scatter(*points.T, color=colour[name], marker=marker[name], label=name, s=size, **EDGE)
 
 def plot_modalities(ax, m: SpaceMap) -> None:
     "The points of a map, dark for audio and light for text; lines join the halves of some utterances."

@@ -19,6 +19,7 @@ def group_confusions(
     labels,       # (N,) class indices
     predictions,  # (N,) class indices
     groups,       # (N,) what each row belongs to, any hashable
+    n_classes: int | None = None,   # None: as many as occur
 ) -> np.ndarray:  # (G, C, C) counts, groups in order of appearance, truth in the rows
     "The confusion matrix of every group."
     labels, predictions, groups = to_numpy(labels), to_numpy(predictions), list(groups)
@@ -26,7 +27,8 @@ def group_confusions(
         raise TamersError(f'{len(labels)} labels, {len(predictions)} predictions, {len(groups)} groups: '
                           'must be as many, and at least one')
     number = {g: i for i, g in enumerate(dict.fromkeys(groups))}
-    counts = np.zeros((len(number), len(EMOTIONS), len(EMOTIONS)), dtype=int)
+    C = n_classes or 1 + max(labels.max(), predictions.max())
+    counts = np.zeros((len(number), C, C), dtype=int)
     np.add.at(counts, ([number[g] for g in groups], labels, predictions), 1)
     return counts
 
@@ -34,9 +36,11 @@ def group_confusions(
 def run_confusions(
     labels,       # (N,) class indices
     predictions,  # S times (N,) class indices: runs on the same rows
+    n_classes: int | None = None,   # None: as many as occur
 ) -> np.ndarray:  # (S, C, C) counts, truth in the rows
     "The confusion matrix of every run."
-    return np.concatenate([group_confusions(labels, p, np.zeros(len(labels))) for p in predictions])
+    C = n_classes or 1 + max(int(max(x)) for x in (labels, *predictions))
+    return np.concatenate([group_confusions(labels, p, np.zeros(len(labels)), C) for p in predictions])
 
 # %% ../../nbs/5_measure/3_intervals.ipynb #f07d8108
 def resample_confusions(
@@ -44,9 +48,11 @@ def resample_confusions(
     predictions,     # (N,) class indices
     groups=None,     # (N,) the dialogue of each row; None: rows are drawn one by one
     n: int = 1000,   # resamples
+    n_classes: int | None = None,   # None: as many as occur
 ) -> np.ndarray:     # (n, C, C) counts
     "Confusion matrices of bootstrap resamples."
-    counts = group_confusions(labels, predictions, np.zeros(len(labels)) if groups is None else groups)
+    of = np.zeros(len(labels)) if groups is None else groups
+    counts = group_confusions(labels, predictions, of, n_classes)
     G, rng = len(counts), np.random.default_rng(0)
     cells = counts.reshape(G, -1).astype(float)
     if groups is None: return rng.multinomial(len(labels), cells[0] / len(labels), size=n).reshape(n, *counts.shape[1:])
@@ -99,16 +105,17 @@ def class_intervals(
     predictions,   # (N,) class indices
     groups=None,   # (N,) the dialogue of each row; none: rows are drawn one by one
     n: int = 1000, # resamples
-) -> dict:         # {emotion: dict(precision, recall, f1)}, each (low, high); NaN where 0/0
+    classes: tuple = EMOTIONS,
+) -> dict:         # {class: dict(precision, recall, f1)}, each (low, high); NaN where 0/0
     "95 % bootstrap intervals of precision, recall and F1 of every class."
     groups = distinct(groups, len(labels))
-    counts = group_confusions(labels, predictions, range(len(labels)) if groups is None else groups)
+    counts = group_confusions(labels, predictions, range(len(labels)) if groups is None else groups, len(classes))
     true, said = counts.any(2), counts.any(1)   # (G, C): whether a class occurs in a unit, and is answered there
     units = {k: v.sum(0) for k, v in dict(precision=said, recall=true, f1=true | said).items()}
     found = class_scores(counts.sum(0))
-    drawn = class_scores(resample_confusions(labels, predictions, groups, n))
+    drawn = class_scores(resample_confusions(labels, predictions, groups, n, len(classes)))
     return {name: {k: limits(v[:, c], float(found[k][c]), units[k][c]) for k, v in drawn.items()}
-            for c, name in enumerate(EMOTIONS)}
+            for c, name in enumerate(classes)}
 
 # %% ../../nbs/5_measure/3_intervals.ipynb #e2609c36
 def resample_runs(
@@ -117,9 +124,11 @@ def resample_runs(
     groups,          # (N,) what is drawn: the dialogue of each row, its speaker, its clip, or its number
     n: int = 1000,   # resamples
     draw: int = 0,   # which draw of runs; runs that share their seeds with others are drawn as these are
+    n_classes: int | None = None,   # None: as many as occur
 ) -> np.ndarray:     # (n, S, C, C) counts
     "Resample groups and runs at once (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 2007)."
-    counts = np.stack([resample_confusions(labels, p, groups, n) for p in predictions])
+    C = n_classes or 1 + max(int(max(x)) for x in (labels, *predictions))
+    counts = np.stack([resample_confusions(labels, p, groups, n, C) for p in predictions])
     drawn = np.random.default_rng([draw, len(counts)]).integers(len(counts), size=(n, len(counts)))
     return counts[drawn, np.arange(n)[:, None]]
 

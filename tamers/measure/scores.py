@@ -63,15 +63,16 @@ def check_predictions(
 # %% ../../nbs/5_measure/1_scores.ipynb #4bc1a5a3
 def classification_metrics(
     labels,  # (N,) class indices, array or tensor
-    probs,   # (N, C) a probability or logit per emotion, in the order of EMOTIONS
+    probs,   # (N, C) a probability or logit per class
+    classes: tuple = EMOTIONS,   # their names, in this order
 ) -> dict:   # the keys of SCORES, per_class, confusion, n
     "Every score of a set of predictions; raises `TamersError` when there are none or they do not fit."
     from sklearn.metrics import confusion_matrix   # a second to import
-    labels, predictions = check_predictions(labels, probs, len(EMOTIONS))
-    counts = confusion_matrix(labels, predictions, labels=range(len(EMOTIONS)))
+    labels, predictions = check_predictions(labels, probs, len(classes))
+    counts = confusion_matrix(labels, predictions, labels=range(len(classes)))
     scores = {k: float(v) for k, v in scores_from_confusion(counts).items()}
     columns = {k: np.nan_to_num(v).tolist() for k, v in class_scores(counts).items()}
     columns['support'] = counts.sum(1).tolist()
-    per_class = {name: {k: v[c] for k, v in columns.items()} for c, name in enumerate(EMOTIONS)}
-    confusion = dict(classes=list(EMOTIONS), counts=counts.tolist())
+    per_class = {name: {k: v[c] for k, v in columns.items()} for c, name in enumerate(classes)}
+    confusion = dict(classes=list(classes), counts=counts.tolist())
     return dict(scores, per_class=per_class, confusion=confusion, n=len(labels))

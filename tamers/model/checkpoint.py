@@ -11,6 +11,7 @@ from pickle import UnpicklingError
 import torch
 from ..core import atomic_path, cut, EMOTIONS, TamersError
 from ..config import check_kind, flag_of, TrainConfig
+from ..classes import check_classes
 from ..encoders.encoder import Encoder, spec_faults
 from .fusion import FusionModel
 
@@ -106,10 +107,9 @@ def _check_layout(path, data):
     if data['format'] != FORMAT:
         raise TamersError(f"{path}: layout {data['format']!r}, this version reads {FORMAT!r}; "
                           'use the TAMERS that wrote it')
-    if (named := data['classes']) != list(EMOTIONS):
-        if isinstance(named, (list, tuple)): named = ', '.join(map(str, named))
-        raise TamersError(f'{path}: trained on the classes {str(named)[:200]}; '
-                          f"this version has {', '.join(EMOTIONS)}. Train a new head on these")
+    if not isinstance(data['classes'], (list, tuple)):
+        raise TamersError(f"{path}: its classes are {cut(repr(data['classes']), 100)}, no list; use another copy")
+    check_classes(data['classes'], str(path))
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #8f59d8a4
 def _with_names(data: dict) -> dict:

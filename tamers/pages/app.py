@@ -58,7 +58,7 @@ def respond(
         told = str(without_rows(e))
         if audio: told = told.replace(audio, Path(audio).name)
         return f'<div class="tm-error" role="alert">{html.escape(told)}</div>', None, None, None, None, ''
-    name, sure = answer.label, f'{100 * answer.confidence:.0f} %, '
+    name, sure = html.escape(answer.label), f'{100 * answer.confidence:.0f} %, '
     if answer.is_guess: name, sure = f'guess: {name}', ''
     said = f'<div class="tm-answer">{name} <small>{sure}by {BY[answer.heard]}</small></div>'
     said += strip(answer.windows) + notes(answer.warnings)
@@ -191,7 +191,8 @@ def make_app(
             with gr.Column(scale=3, min_width=300, elem_id='right'):
                 said = gr.HTML('<p>The answer will be here.</p>', elem_id='answer')
                 with gr.Row(elem_id='bars', elem_classes='tm-after'):
-                    bars = [gr.Label(label=name, min_width=100) for name in ('voice', 'words', 'both')]
+                    bars = [gr.Label(label=name, min_width=100, num_top_classes=12)
+                            for name in ('voice', 'words', 'both')]
                 with gr.Accordion('What the encoder sees', elem_classes='tm-after'):
                     sound = gr.Plot(show_label=False, container=False, elem_id='sound')
                 with gr.Accordion('Where it falls among known utterances', elem_classes='tm-after'):

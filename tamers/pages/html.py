@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, soundfile, torch
 from matplotlib.figure import Figure
-from ..core import EMOTIONS, TamersError
+from ..core import TamersError
 from ..runs import find_checkpoint, is_shipped
 from ..data.audio import load_audio, SAMPLE_RATE
 from ..data.logmel import log_mel, num_frames, wave_lengths
 from ..data.corpus import Utterance
-from ..evaluation.maps import PALETTE, SpaceMap
+from ..evaluation.maps import colour_of, SpaceMap
 from ..prediction.known import nearest, Plane
 from ..prediction.answers import Prediction, Window
 from ..prediction.recognizer import Recognizer
@@ -84,7 +84,7 @@ def player(
 # %% ../../nbs/9_pages/1_html.ipynb #829192a3
 def patch_of(label: str) -> str:
     "A patch in the colour of an emotion."
-    return f'<i class="tm-patch" style="background:{PALETTE[label]}"></i>'
+    return f'<i class="tm-patch" style="background:{colour_of(label)}"></i>'
 
 def card(
     u: Utterance,
@@ -92,7 +92,7 @@ def card(
     listen: bool = False,  # with a player
 ) -> str:                  # HTML
     "An utterance with its label, transcript, a remark and its sound."
-    parts = [patch_of(u.label), f'<b>{u.label}</b>']
+    parts = [patch_of(u.label), f'<b>{html.escape(u.label)}</b>']
     if u.text: parts.append(f'“{html.escape(u.text)}”')
     parts.append(f"<small>{html.escape(' · '.join(filter(None, (u.id, u.speaker))))}</small>")
     if note: parts.append(html.escape(note))
@@ -112,7 +112,7 @@ def draw_utterance(
     "The marks of an utterance, and what is shown when one points at them."
     title = f'{u.label}: “{u.text}”' if u.text else u.label
     if note: title += f'\n{note}'
-    fill = f'fill="{PALETTE[u.label]}"'
+    fill = f'fill="{colour_of(u.label)}"'
     (x, y), *text = places
     marks = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {fill}/>'
     for tx, ty in text:
@@ -135,8 +135,8 @@ def draw_map(
     scale = lambda p: [14, height - 14] + (p - low) / span * [width - 28, 28 - height]   # y points up
     marks = [draw_utterance(u, p, note) for u, p, note in zip(utterances, scale(places), notes or [''] * len(places))]
     marks += [f'<text x="{x:.1f}" y="{y:.1f}">★<title>this utterance</title></text>' for x, y in scale(stars)]
-    shown = {u.label for u in utterances}
-    legend = ''.join(f'<span>{patch_of(e)} {e}</span>' for e in EMOTIONS if e in shown)
+    shown = sorted({u.label for u in utterances})
+    legend = ''.join(f'<span>{patch_of(e)} {html.escape(e)}</span>' for e in shown)
     return (f'<div class="tm-legend">{legend}</div><svg class="tm-map" viewBox="0 0 {width} {height}" role="img" '
             f'aria-label="map of utterances" style="width:100%;max-width:{width}px">{"".join(marks)}</svg>')
 
@@ -196,7 +196,7 @@ def strip(windows: list[Window]) -> str:
         told, look = 'silence', ''
         if w.probabilities:
             top, p = max(w.probabilities.items(), key=lambda x: x[1])
-            told, look = f'{top} {p:.0%}', f'background:{PALETTE[top]};opacity:{p:.2f}'
+            told, look = f'{html.escape(top)} {p:.0%}', f'background:{colour_of(top)};opacity:{p:.2f}'
         when = f'{minutes(w.start)} to {minutes(w.end)}'
         return f'<div title="{when}: {told}" style="flex:{until - w.start:.2f};{look}"></div>'
     parts = ''.join(map(part, windows, [*(w.start for w in windows[1:]), end]))

@@ -7,9 +7,9 @@ from __future__ import annotations
 import csv, json, re, sys
 from collections import defaultdict
 from dataclasses import asdict, replace
-from ..core import csv_cell, OBEYED, printable, TamersError
+from ..core import csv_cell, EMOTIONS, OBEYED, printable, TamersError
 from .answers import Prediction
-from .recognizer import ANSWER_COLUMNS, row_of, UNLIKE
+from .recognizer import answer_columns, row_of, UNLIKE
 
 # %% auto #0
 __all__ = ['ANSWER_HEAD', 'table_line', 'json_line', 'csv_row', 'windows_of', 'print_answers', 'say', 'say_notes']
@@ -67,9 +67,10 @@ def print_answers(
     named,                 # (name, answer), as they come
     form: str = 'table',   # or csv, json
     windows: bool = False, # a line for each window of a long recording
+    classes: tuple = EMOTIONS,   # of the model
 ) -> bool:                 # whether all were answered
     "Answers to standard output, everything else to standard error."
-    columns = ['file', *(['start', 'end'] if windows else []), *ANSWER_COLUMNS]
+    columns = ['file', *(['start', 'end'] if windows else []), *answer_columns(classes)]
     table = csv.DictWriter(sys.stdout, columns, lineterminator='\n')
     whole, unlike, n = True, defaultdict(list), 0
     if form == 'csv': table.writeheader()

@@ -20,7 +20,7 @@ from .pretrained import encoder_places, HEAD, is_pretrained, read_pretrained, wr
 from .answers import accept, combine, Job, make_jobs, Prediction, TOGETHER, Window
 
 # %% auto #0
-__all__ = ['TAGS', 'UNLIKE', 'ANSWER_COLUMNS', 'Recognizer', 'without_rows', 'load', 'row_of', 'read_table', 'columns_of']
+__all__ = ['TAGS', 'UNLIKE', 'Recognizer', 'without_rows', 'load', 'answer_columns', 'row_of', 'read_table', 'columns_of']
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #6a0c3db1
 TAGS = ['tamers', 'emotion-recognition', 'speech']
@@ -231,7 +231,9 @@ def load(
                           'or a name on the hub') from e
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #2ef39760
-ANSWER_COLUMNS = ['prediction', 'confidence', *EMOTIONS, 'heard', 'seconds', 'warnings', 'error']
+def answer_columns(classes) -> list[str]:
+    "The columns of a table of answers."
+    return ['prediction', 'confidence', *classes, 'heard', 'seconds', 'warnings', 'error']
 
 def row_of(answer: Prediction | TamersError | None) -> dict:
     "An answer as the cells of a table; None: of silence."
@@ -277,6 +279,7 @@ def predict_table(self: Recognizer,
     import pandas as pd
     rows = read_table(table)
     answers = self.answers(*columns_of(rows, table), batch_size=batch_size)
-    said = pd.DataFrame(map(row_of, answers), columns=ANSWER_COLUMNS, index=getattr(table, 'index', None))
+    columns = answer_columns(self.ckpt.classes)
+    said = pd.DataFrame(map(row_of, answers), columns=columns, index=getattr(table, 'index', None))
     kept = pd.DataFrame(rows, index=said.index).drop(columns=said.columns, errors='ignore')
     return pd.concat([kept, said], axis=1)

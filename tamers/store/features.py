@@ -170,11 +170,12 @@ class Split:
     utterances: list[Utterance]
     features: Features
     labels: torch.Tensor        # class number of each utterance (N,)
+    classes: tuple = EMOTIONS   # their names
 
     @property
     def counts(self) -> torch.Tensor:
         "Rows of each class (C,)."
-        return torch.bincount(self.labels, minlength=len(EMOTIONS))
+        return torch.bincount(self.labels, minlength=len(self.classes))
 
 # %% ../../nbs/3_store/2_features.ipynb #033cd2f2
 def make_split(
@@ -194,7 +195,8 @@ def make_split(
         features = StreamedFeatures(*(tuple(d.get(k) for k in kinds) for d in (encoders, items)), workers)
     else:
         features = StoredFeatures(*(_stored(stores.get(k), items.get(k), utterances, device) for k in kinds))
-    return Split(utterances, features, torch.tensor([EMOTIONS.index(u.label) for u in utterances]))
+    labels = torch.tensor([corpus.classes.index(u.label) for u in utterances])
+    return Split(utterances, features, labels, corpus.classes)
 
 def _stored(store: EmbeddingStore | None, items: list[Item], utterances: list[Utterance], device):
     "The embeddings of utterances on the device; None without a store."

@@ -6,9 +6,10 @@
 from __future__ import annotations
 import hashlib, json, re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from ..core import atomic_path, cut, did_you_mean, EMOTIONS, sha256, SPLITS, TamersError
+from ..classes import Labels
 from ..data.corpus import Corpus, notice_disagreements, notice_repeats, some, Utterance
 from ..data.load import FOLDERS, SPLIT_OF
 from .shards import field_of, is_remote, shown
@@ -81,18 +82,20 @@ def open_listings(folder: str | Path, shards: list[str]) -> list[Listing]:
                       'start again, what was done is kept')
 
 # %% ../../nbs/3_store/5_listings.ipynb #7264b294
-def plain_label(fields: dict) -> tuple[str | None, str]:
-    "The label of a row if it is one of ours; else None and the reason."
+def plain_label(fields: dict, labels: Labels = Labels(EMOTIONS)) -> tuple[str | None, str]:
+    "The class of a row if it is one of the set; else None and the reason."
     name = field_of(fields, 'label')
     if name is None: return None, 'no label'
-    label = str(name).strip().lower()
-    if label in EMOTIONS: return label, ''
-    return None, f'label {cut(str(name))!r} is none of ours.{did_you_mean(name, EMOTIONS)}'
+    label = labels(str(name))
+    if label in labels.classes: return label, ''
+    if not label: return None, f'label {cut(str(name))!r} is left out by the label map'
+    return None, f'label {cut(str(name))!r} is none of ours.{did_you_mean(name, labels.classes)}'
 
 # %% ../../nbs/3_store/5_listings.ipynb #3dc44194
-def label_rule(weak: bool):
-    "How a row's fields give a label: EmoNet-Voice's mapping if they are its fields, else a column of our names."
-    return lambda fields: emonet_label(fields, weak) if is_emonet(fields) else plain_label(fields)
+def label_rule(weak: bool, labels: Labels = Labels()):
+    "How a row's fields give a label: EmoNet-Voice's mapping if they are its fields, else a column of class names."
+    labels = replace(labels, classes=labels.classes or EMOTIONS)   # a stream is settled before it is read
+    return lambda fields: emonet_label(fields, weak) if is_emonet(fields) else plain_label(fields, labels)
 
 # %% ../../nbs/3_store/5_listings.ipynb #28317882
 def split_of(shard: str, root: str) -> str | None:
@@ -186,6 +189,7 @@ def shard_corpus(
     texts: bool = True,       # False: a row may be without a transcript
     strict: bool = False,     # broken rows and shards stop the run
     split: str | None = None, # this split alone, to evaluate; None: all, to train
+    classes: tuple = EMOTIONS,
 ) -> Corpus:
     "The corpus of some shards; `TamersError` if a needed split is empty, or something is broken and it is strict."
     root = shown(root) if is_remote(str(root)) else str(Path(root).expanduser())
@@ -200,6 +204,6 @@ def shard_corpus(
         if fault or u.label: usable.append(u)
         else: left_out.append((u.split, u.id, reason))
     needed = (split,) if split else ('train', 'dev')
-    corpus = Corpus(root, _in_order(usable), left_out, notes, strict, needed).drop(broken)
+    corpus = Corpus(root, _in_order(usable), left_out, notes, strict, needed, classes=classes).drop(broken)
     corpus.notes.extend(notice_repeats(corpus.utterances) + notice_disagreements(corpus.utterances))
     return corpus

@@ -10,7 +10,8 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from fastcore.basics import patch
-from ..core import alone_in, sha256, stoppable, TamersError
+from ..core import alone_in, EMOTIONS, sha256, stoppable, TamersError
+from ..classes import Labels
 from ..data.audio import probe
 from ..data.corpus import Corpus
 from ..data.files import FileIndex, open_corpus
@@ -34,6 +35,7 @@ class Reader:
     skip_bad: bool | None = None  # leave out broken rows; None: yes for MELD and shards, no for a manifest
     allow_outside: bool = False   # a manifest may name clips outside its folder
     weak_labels: bool = False     # EmoNet-Voice: take the weaker emotions of its mapping as well
+    labels: Labels = Labels()     # the class set, and how labels become classes
     transcribe: str | None = None # a speech recogniser, for rows without a transcript
     batch_size: int = 16          # of the encoders
     workers: Workers = field(default_factory=Workers)
@@ -69,7 +71,7 @@ class Stream:
         if any(e.context for e in encoders.values()):
             raise TamersError(f'{reader.root}: --context-turns and --context-speakers need a whole dialogue at once, '
                               'shards stream by; leave the flags out, or unpack the shards')
-        self.reader, self.encoders, self.label_of = reader, encoders, label_rule(reader.weak_labels)
+        self.reader, self.encoders, self.label_of = reader, encoders, label_rule(reader.weak_labels, reader.labels)
         self.stores = {kind: EmbeddingStore(reader.store_root, e.spec) for kind, e in encoders.items()}
         self.locks, self.locked = ExitStack(), False
         self.transcriber = reader.make_transcriber() if reader.transcribe and 'text' in encoders else None
@@ -129,7 +131,7 @@ def read_shards(self: Reader, shards: list[str], encoders: dict, split: str | No
             progress=self.progress, say=self.say, **self.share)
         self.accelerator.wait_for_everyone()
     return shard_corpus(self.root, open_listings(folder, shards), label_of=s.label_of, lookup=lookup,
-        texts='text' in encoders, strict=self.skip_bad is False, split=split)
+        texts='text' in encoders, strict=self.skip_bad is False, split=split, classes=self.labels.classes or EMOTIONS)
 
 # %% ../../nbs/3_store/8_splits.ipynb #a8404db7
 @patch
@@ -138,7 +140,7 @@ def read_files(self: Reader, index: FileIndex, encoders: dict, split: str | None
     transcribe = self.transcribe is not None
     with self.accelerator.main_process_first():
         corpus = open_corpus(self.root, index, skip_bad=self.skip_bad, allow_outside=self.allow_outside, split=split,
-            clips='audio' in encoders or transcribe, texts='text' in encoders and not transcribe)
+            labels=self.labels, clips='audio' in encoders or transcribe, texts='text' in encoders and not transcribe)
     return self.fill_words(corpus, index) if transcribe and 'text' in encoders else corpus
 
 # %% ../../nbs/3_store/8_splits.ipynb #9e7dc020

@@ -86,11 +86,12 @@ class Learner(torch.nn.Module):
         encoder: Encoder,
         model,            # of transformers
         dtype: torch.dtype = torch.float32,  # of the matrix products
+        n_classes: int = len(EMOTIONS),
     ):
         super().__init__()
         self.model, self.encoder, self.dtype = model, encoder, dtype
         self.drop = torch.nn.Dropout(0.1)
-        self.linear = torch.nn.Linear(encoder.source.config.hidden_size, len(EMOTIONS), device=encoder.device)
+        self.linear = torch.nn.Linear(encoder.source.config.hidden_size, n_classes, device=encoder.device)
 
     def forward(self,
         texts: list,      # what `encoder.prepare` takes
@@ -155,12 +156,13 @@ def dev_scores(
 ) -> dict:                  # loss, accuracy, weighted_f1, macro_f1
     "Scores of the classifier on a split."
     learner.eval()
-    logits = torch.empty(len(texts), len(EMOTIONS))
+    C = learner.linear.out_features
+    logits = torch.empty(len(texts), C)
     order = torch.tensor([len(''.join(t)) for t in texts]).argsort(stable=True)
     for rows in order.split(64): logits[rows] = learner([texts[i] for i in rows]).float().cpu()
     loss = F.cross_entropy(logits, labels).item()
     if not math.isfinite(loss): raise TamersError(f'adaptation: the dev loss is {loss}; try a smaller --text-adapt-lr')
-    m = classification_metrics(labels, logits)
+    m = classification_metrics(labels, logits, range(C))
     return dict(loss=loss, **{k: m[k] for k in ('accuracy', 'weighted_f1', 'macro_f1')})
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #d7899be1
@@ -210,13 +212,13 @@ def digest(texts: list, labels: torch.Tensor) -> str:
     return sha256(json.dumps([texts, labels.tolist()]))
 
 # %% ../../nbs/6_training/6_adaptation.ipynb #314514cf
-def make_learner(encoder: Encoder, cfg: Adaptation) -> Learner:
+def make_learner(encoder: Encoder, cfg: Adaptation, n_classes: int) -> Learner:
     "Encoder and classifier, ready to learn."
     fastest = pick_dtype(encoder.device, math.inf) if cfg.amp else torch.float32
     dtype = torch.bfloat16 if fastest == torch.bfloat16 else torch.float32  # float16 would need its loss scaled
     model = load_model(encoder.source).to(encoder.device)
     model = unfreeze(model, cfg.how, label=encoder.source.label, layers=cfg.layers, rank=cfg.rank)
-    return Learner(encoder, model, dtype)
+    return Learner(encoder, model, dtype, n_classes)
 
 def make_optimizer(learner: Learner, cfg: Adaptation, steps: int) -> tuple:
     "AdamW and the schedule of its learning rate; matrices decay, biases and norms do not."
@@ -228,14 +230,15 @@ def make_optimizer(learner: Learner, cfg: Adaptation, steps: int) -> tuple:
 # %% ../../nbs/6_training/6_adaptation.ipynb #9b81088c
 def learn(encoder: Encoder, train: tuple, dev: tuple, cfg: Adaptation, progress, say) -> tuple:
     "The adapted model as it was after its best epoch, and the scores of every epoch."
-    learner, best, epochs = make_learner(encoder, cfg), None, []
+    n_classes = 1 + max(labels.max().item() for _, labels in (train, dev))
+    learner, best, epochs = make_learner(encoder, cfg, n_classes), None, []
     lengths, g = [len(''.join(t)) for t in train[0]], torch.Generator().manual_seed(cfg.seed)
     plans = [length_batches(lengths, cfg.batch_size, g) for _ in range(cfg.epochs)]
     optimizer, schedule = make_optimizer(learner, cfg, sum(map(len, plans)))
     params = [p for p in learner.parameters() if p.requires_grad]
     loss = Objective(classification='adjusted' if cfg.adjust_tau else 'ce', adjust_tau=cfg.adjust_tau,
         class_weight_gamma=cfg.class_weight_gamma, label_smoothing=cfg.label_smoothing,
-        counts=torch.bincount(train[1], minlength=len(EMOTIONS)).to(encoder.device)).kind
+        counts=torch.bincount(train[1], minlength=n_classes).to(encoder.device)).kind
     hidden = None if progress is None else not progress
     with tqdm(total=cfg.epochs*len(lengths), desc='adapting text', unit='utt', disable=hidden) as bar:
         for epoch, plan in enumerate(plans, 1):
@@ -272,4 +275,4 @@ def labelled(
     "The texts of a split as an encoder reads them, and their labels."
     rows, turns = corpus.split(split), make_turns(corpus, (split,), encoder)
     texts = [u.text if turns is None else turns[split, u.id] for u in rows]
-    return texts, torch.tensor([EMOTIONS.index(u.label) for u in rows])
+    return texts, torch.tensor([corpus.classes.index(u.label) for u in rows])

@@ -156,7 +156,7 @@ def score(
         order = order[torch.arange(n) * len(order) // n]
     if self.accelerator.is_main_process:
         found = evaluate(self.judged, split.features, split.labels, batch_size=self.batch_size, order=order,
-            objective=self.objective, ids=self.ids[split is self.dev],
+            objective=self.objective, ids=self.ids[split is self.dev], classes=split.classes,
             name=lambda row: id_of(split.utterances, row)).metrics
     return broadcast_object_list([found])[0]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from fastcore.basics import patch
-from ..core import cache_dir, EMOTIONS, on_signals, sha256, TamersError, whole_folder
+from ..core import cache_dir, on_signals, sha256, TamersError, whole_folder
 from ..config import EvalOptions, to_flags, TrainConfig
 from ..runs import check_log, claim_folder, clear_folder, few_threads, launch_processes, make_accelerator
 from ..runs import run_folder, shipped_checkpoint
+from ..classes import check_same_classes, Labels, parse_classes, read_label_map
 from ..data.corpus import Corpus
 from ..data.demo import DEMO_NOTICE, DEMO_VERSION
 from ..encoders.encoder import Encoder, make_encoders
@@ -51,6 +52,7 @@ def prepare_data(
     reader = Reader(accelerator=acc, store_root=Path(cfg.store_path or cache_dir()/'store'), root=cfg.root,
         skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels,
         transcribe=cfg.transcribe, batch_size=cfg.encode_batch_size, say=say,
+        labels=Labels(parse_classes(cfg.classes), read_label_map(cfg.label_map)),
         workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory and acc.device.type == 'cuda'))
     left = []
     def ready(corpus):
@@ -59,7 +61,7 @@ def prepare_data(
         if not cfg.root: say(DEMO_NOTICE)
         if cfg.text_adapt != 'none' and text: encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
     train, dev = read_splits(reader, encoders, ('train', 'dev'), store=cfg.store, ready=ready)
-    if absent := [emotion for emotion, n in zip(EMOTIONS, train.counts) if not n]:
+    if absent := [name for name, n in zip(train.classes, train.counts) if not n]:
         say(f"train has no rows of {', '.join(absent)}: the model learns never to answer so")
     return train, dev, encoders, left[0]
 
@@ -78,13 +80,14 @@ def adapted(cfg: TrainConfig, reader: Reader, encoder: Encoder, corpus: Corpus) 
         device=str(encoder.device), amp=cfg.amp)['text']
 
 # %% ../../nbs/6_training/7_run.ipynb #918cc381
-def model_arguments(cfg: TrainConfig, features, encoders: dict) -> dict:
+def model_arguments(cfg: TrainConfig, train: Split, encoders: dict) -> dict:
     "What `FusionModel` is made with."
-    audio_dim, text_dim = features.dims
-    args = dict(audio_dim=audio_dim, text_dim=text_dim, shared_dim=cfg.fusion_shared_dim, dropout=cfg.fusion_dropout,
+    audio_dim, text_dim = train.features.dims
+    args = dict(audio_dim=audio_dim, text_dim=text_dim, n_classes=len(train.classes),
+        shared_dim=cfg.fusion_shared_dim, dropout=cfg.fusion_dropout,
                 hidden_mult=cfg.fusion_hidden_mult, classifier_depth=cfg.fusion_classifier_depth, fusion=cfg.fusion,
                 modality_dropout=cfg.modality_dropout, sigmoid_loss=cfg.contrastive == 'sigmoid')
-    for kind, shape in zip(('audio', 'text'), features.shapes):
+    for kind, shape in zip(('audio', 'text'), train.features.shapes):
         if shape and len(shape) > 1: args |= {f'{kind}_rows': shape[0], f'{kind}_pooling': encoders[kind].pooling}
     return args
 
@@ -97,7 +100,7 @@ def make_trainer(
     encoders: dict,
 ) -> tuple[Trainer, dict]:  # and the arguments that rebuild the model
     "Model, optimizer and watchers of a run."
-    args = model_arguments(cfg, train.features, encoders)
+    args = model_arguments(cfg, train, encoders)
     torch.manual_seed(cfg.seed)
     model = FusionModel(**args).to(acc.device)
     fused = acc.device.type in ('cpu', 'cuda')
@@ -150,7 +153,7 @@ def save(self: Run, metrics: dict, better: bool) -> None:
     weights = {k: v.cpu() for k, v in t.judged.state_dict().items()}
     encoders = {k: dict(spec=e.spec, name=e.name, revision=e.revision) for k, e in self.encoders.items()}
     now = Checkpoint(weights, self.model_args, encoders, asdict(self.cfg), dict(metrics, epoch=t.epoch, step=t.step),
-                     t.train.counts.tolist(), t.state())
+                     t.train.counts.tolist(), t.state(), classes=list(t.train.classes))
     if better: save_checkpoint(now, self.folder/'best.pt')
     save_checkpoint(now, self.folder/'last.pt')
 
@@ -160,7 +163,7 @@ def calibrate(self: Run) -> None:
     "Fit the temperature of the best head on dev and keep it in its file: probabilities that mean what they say."
     t, best = self.trainer, load_checkpoint(self.folder/'best.pt')
     dev = evaluate(best.build().to(t.accelerator.device), t.dev.features, t.dev.labels, batch_size=t.batch_size,
-                   objective=t.objective, ids=t.ids[1])
+                   objective=t.objective, ids=t.ids[1], classes=t.dev.classes)
     save_checkpoint(replace(best, temperature=fit_temperature(dev.labels, dev.probs)), self.folder/'best.pt')
 
 # %% ../../nbs/6_training/7_run.ipynb #95da895e
@@ -182,6 +185,7 @@ def check_fits(self: Run, ckpt: Checkpoint) -> None:
     path, trained, used = self.cfg.load_checkpoint, ' and '.join(ckpt.encoders), ' and '.join(self.encoders)
     if set(ckpt.encoders) != set(self.encoders):
         raise TamersError(f'{path}: trained on {trained}, this run uses {used}; set --modality as in training')
+    check_same_classes(path, ckpt.classes, 'this corpus', self.trainer.train.classes)
     check_encoders(ckpt, {k: e.spec for k, e in self.encoders.items()}, path)
     defaults = {k: p.default for k, p in inspect.signature(FusionModel).parameters.items()}
     then, now = defaults | ckpt.model_args, defaults | self.model_args

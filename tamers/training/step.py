@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 import torch
+from ..core import EMOTIONS
 from ..store.store import check_finite
 from ..model.fusion import FusionModel, FusionOutput
 from ..model.losses import Objective
@@ -168,6 +169,7 @@ def evaluate(
     ids: torch.Tensor | None = None,     # `identities` of the rows (N, 2), if the objective asks for them
     order: torch.Tensor | None = None,   # rows to evaluate, in this order; None: all
     name=str,                            # row -> what it is called in a message
+    classes: tuple = EMOTIONS,           # names, in the order of the labels
 ) -> Evaluation:
     "Metrics, probabilities and embeddings of a split; `TamersError` names the rows whose scores are not finite."
     was_training = model.training
@@ -182,4 +184,4 @@ def evaluate(
     model.train(was_training)
     z_a, z_t, logits = (getattr(out, k).cpu() for k in OUTPUTS)
     probs, y = logits.softmax(-1), y.cpu()
-    return Evaluation(losses | classification_metrics(y, probs), probs, z_a, z_t, y)
+    return Evaluation(losses | classification_metrics(y, probs, classes), probs, z_a, z_t, y)
