@@ -54,11 +54,10 @@ def write_results(out: Path, split: Split, e: Evaluation, facts: dict) -> list[P
     with atomic_path(out/'metrics.json') as tmp: tmp.write_text(json.dumps(dict(e.metrics, **facts), indent=1))
     with atomic_path(out/'predictions.csv') as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
         w = csv.writer(f)
-        classes = e.metrics['confusion']['classes']
-        w.writerow(map(csv_cell, ['id', 'label', 'prediction', *classes, 'text']))
+        w.writerow(map(csv_cell, ['id', 'label', 'prediction', *split.classes, 'text']))
         for u, p in zip(split.utterances, e.probs):
             scores = [f'{v:.8f}' for v in p.tolist()]
-            w.writerow(map(csv_cell, [u.id, u.label, classes[p.argmax()], *scores, u.text]))
+            w.writerow(map(csv_cell, [u.id, u.label, split.classes[p.argmax()], *scores, u.text]))
     return [out/'metrics.json', out/'predictions.csv']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #6ea9d61b

@@ -147,12 +147,13 @@ def compare(a: str, b: str, config: CompareConfig | None = None, say=print) -> d
     cfg = config or CompareConfig()
     runs = [find_runs(p) for p in (a, b)]
     firsts = [next(iter(r.values())) for r in runs]
-    root = common_root([corpus_of(load_checkpoint(p), p) for p in firsts], cfg.root)
+    heads = [load_checkpoint(p) for p in firsts]
+    check_same_classes(str(a), heads[0].classes, str(b), heads[1].classes)
+    root = common_root([corpus_of(ckpt, p) for ckpt, p in zip(heads, firsts)], cfg.root)
     shared = {f.name for f in fields(AnalyzeConfig)} & {f.name for f in fields(CompareConfig)} - {'out', 'root'}
     options = AnalyzeConfig(root=root, **{k: getattr(cfg, k) for k in shared})
     found = [evaluate_runs(r, options, say) for r in runs]
     splits = [next(iter(f.values()))[0] for f in found]
-    check_same_classes(str(a), splits[0].classes, str(b), splits[1].classes)
     rows = shared_rows(*splits)
     met = [[s.utterances[i] for i in r] for s, r in zip(splits, rows)]
     utterances = [v if u.audio is None else u for u, v in zip(*met)]   # a text model knows of no clips

@@ -145,6 +145,8 @@ def _faults(data: dict) -> list[str]:
     if odd: return [f'metrics.{k} is no number' for k in odd]
     for kind, e in data['encoders'].items():
         if faults := _encoder_faults(kind, e): return faults
+    n, named = data['model_args'].get('n_classes', len(EMOTIONS)), len(data['classes'])
+    if n != named: return [f'it names {named} classes, and its head chooses among {n}']
     return _model_faults(data['model_args'], data['model'])
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #5994094e

@@ -215,7 +215,7 @@ def test_bad_checkpoints_are_refused(corpus, run, tmp_path, capsys):
         torch.save({**good, **changes}, tmp_path/name)
         return tmp_path/name
     cases = [
-        (broken('classes.pt', classes=['happy', 'sad']), ['happy', 'anger']),
+        (broken('classes.pt', classes=['happy', 'sad']), ['names 2 classes', 'among 7']),
         (broken('layout.pt', format='other'), ['other']),
         (tmp_path/'none.pt', ['no such checkpoint']),
     ]

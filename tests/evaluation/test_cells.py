@@ -12,7 +12,7 @@ def test_predictions_hold_no_formula_and_no_escape(tmp_path):
     said = [Utterance('=1+96', 'test', '- No!', 'joy', None), Utterance('a\x1b[2J', 'test', '@SUM(A1)', 'fear', None)]
     probs = torch.eye(7)[[EMOTIONS.index(u.label) for u in said]]
     e = Evaluation({}, probs, None, None, torch.zeros(2))
-    write_results(tmp_path, SimpleNamespace(utterances=said), e, {})
+    write_results(tmp_path, SimpleNamespace(utterances=said, classes=EMOTIONS), e, {})
     raw = (tmp_path/'predictions.csv').read_text(encoding='utf-8')
     rows = list(csv.DictReader(raw.splitlines()))
     assert [(r['id'], r['text']) for r in rows] == [("'=1+96", "'- No!"), ('a [2J', "'@SUM(A1)")]

@@ -84,7 +84,7 @@ def test_coverage_with_ties_is_the_mean_over_orders(seed):
 def test_class_scores_of_a_stack_equal_scikit_learn():
     rng = np.random.default_rng(0)
     labels, predictions = rng.integers(5, size=200), rng.integers(6, size=(3, 200))
-    f1 = class_scores(run_confusions(labels, predictions))['f1']
+    f1 = class_scores(run_confusions(labels, predictions, n_classes=7))['f1']
     for run, p in zip(f1, predictions):
         assert run[:6] == pytest.approx(f1_score(labels, p, labels=range(6), average=None)) and np.isnan(run[6])
 
@@ -270,7 +270,7 @@ def test_compare_takes_the_mean_over_seeds(corpus, text_run, two_seeds, capsys):
 
 def test_compare_refuses_what_cannot_be_compared(corpus, two_seeds, tmp_path, capsys):
     a, good = two_seeds/'seed-3'/'best.pt', torch.load(two_seeds/'seed-3'/'best.pt', weights_only=True)
-    torch.save({**good, 'classes': ['happy', 'sad']}, tmp_path/'classes.pt')
+    torch.save({**good, 'classes': ['happy', *EMOTIONS[1:]]}, tmp_path/'classes.pt')
     torch.save({**good, 'config': {**good['config'], 'root': 'elsewhere'}}, tmp_path/'root.pt')
     refused(capsys, commands.tamers_compare, [a, tmp_path/'classes.pt'], 'classes.pt', 'happy', 'anger')
     refused(capsys, commands.tamers_compare, [a, tmp_path/'root.pt'], 'A was trained on', 'elsewhere', '--root')

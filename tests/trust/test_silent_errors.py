@@ -14,6 +14,7 @@ from tests.trust.test_faults import argv, code_of, corpus, told  # noqa: F401, f
 from tests.store.test_streams import encoders  # noqa: F401
 import tamers.training.loop, tamers.store.splits
 from tamers import commands
+from tamers.data.demo import demo_corpus
 from tamers.model.checkpoint import load_checkpoint, save_checkpoint
 from tamers.runs import shipped_checkpoint
 from tamers.core import EMOTIONS
@@ -144,17 +145,20 @@ def test_an_encoder_that_changed_under_the_same_name(tmp_path, corpus, encoders,
     assert len(list((tmp_path/'store').glob('text-*'))) == 2, 'its embeddings are kept apart from those of before'
 
 
-OTHERS = [EMOTIONS[::-1], EMOTIONS[:6], [*EMOTIONS[:6], 'SURPRISE'], list(range(7)), 'anger']
+OTHERS = {'fewer': (EMOTIONS[:6], 'names 6 classes, and its head chooses among 7'),
+          'another': ([*EMOTIONS[:6], 'startle'], "unknown label 'surprise'"), 'numbers': (list(range(7)), 'no name of a class'),
+          'text': ('anger', 'no list')}
 
 
-@pytest.mark.parametrize('classes', OTHERS)
-def test_classes_are_stored_by_name_and_compared(classes, tmp_path, corpus, encoders, capsys):
-    source = tmp_path/'best.pt'
+@pytest.mark.parametrize('case', OTHERS)
+def test_classes_are_stored_by_name_and_compared(case, tmp_path, corpus, encoders, capsys):
+    source, (classes, said) = tmp_path/'best.pt', OTHERS[case]
     data = torch.load(shipped_checkpoint(), weights_only=True)
     assert data['classes'] == list(EMOTIONS)
     torch.save(dict(data, classes=classes if isinstance(classes, str) else list(classes)), source)
-    with pytest.raises(SystemExit): commands.tamers_analyze(['--checkpoint', str(source), '--device', 'cpu'])
-    told(capsys, source, 'trained on the classes', 'this version has anger, disgust')
+    asked = ['--checkpoint', str(source), '--root', str(demo_corpus()), '--device', 'cpu', '--num-workers', '0']
+    with pytest.raises(SystemExit): commands.tamers_analyze(asked)
+    told(capsys, said)
 
 
 # ---- the same again ----
