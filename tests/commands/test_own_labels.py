@@ -123,7 +123,7 @@ def test_runs_of_two_class_sets_are_not_compared(tmp_path):
         cfg = TrainConfig(root=str(root), modality='text', epochs=1, save_path=str(tmp_path/f'run {name}'),
                           device='cpu', num_workers=0)
         heads.append(str(train(cfg)['best']))
-    with pytest.raises(TamersError, match="a.best.pt and .*b.best.pt have other classes: .*alone has keen; .*alone has bored"):
+    with pytest.raises(TamersError, match="have other classes: .*alone has keen; .*alone has bored"):
         compare(*heads, CompareConfig(root=str(tmp_path/'a'), device='cpu', num_workers=0))
 
 

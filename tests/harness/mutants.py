@@ -303,8 +303,8 @@ def read_audio(name, data, here):
     if len(refused) == 6: raise refused[0]
 
 def check_corpus(corpus):
-    from tamers.core import EMOTIONS, SPLITS
-    assert all(u.label in EMOTIONS and u.split in SPLITS and isinstance(u.text, str) and u.text.encode() is not None
+    from tamers.core import SPLITS
+    assert all(u.label in corpus.classes and u.split in SPLITS and isinstance(u.text, str) and u.text.encode() is not None
         and u.id for u in corpus.utterances)
     assert all(u.audio is None or os.path.isfile(u.audio) for u in corpus.utterances)
     corpus.summary().encode()
@@ -360,7 +360,7 @@ def read_checkpoint(name, data, here):
     config_from_flags(['--load-checkpoint', str(here/'best.pt')])
     model, encoders = FusionModel(**trained()['model_args']), {k: SimpleNamespace(spec=spec) for k,
         spec in specs.items()}
-    train = SimpleNamespace(utterances=[], counts=torch.zeros(7, dtype=torch.long))
+    train = SimpleNamespace(utterances=[], counts=torch.zeros(7, dtype=torch.long), classes=ckpt.classes)
     t = Trainer(model=model, optimizer=torch.optim.AdamW(param_groups(model, 0.)), best=BestScore(8, 0.),
         plateau=Plateau(2, 1e-3, .5, 1e-6, 2., .1), train=train, dev=None, batch_size=2,
         accelerator=SimpleNamespace(num_processes=1))

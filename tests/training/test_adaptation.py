@@ -169,7 +169,7 @@ def test_weights_smoothing_and_low_precision(hub, tmp_path):
                dict(train=skewed, class_weight_gamma=1.), dict(train=skewed, adjust_tau=1.)):
         plain = embed(adapt(TextEncoder(hub('bert')), tmp_path, train=skewed)) if 'train' in kw else base
         assert not torch.allclose(embed(adapt(TextEncoder(hub('bert')), tmp_path, **kw)), plain, atol=1e-4)
-    learner = make_learner(TextEncoder(hub('bert')), Adaptation(amp=True))
+    learner = make_learner(TextEncoder(hub('bert')), Adaptation(amp=True), len(EMOTIONS))
     assert learner.dtype in (torch.float32, torch.bfloat16) and learner.linear.weight.dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in learner.model.parameters())
     assert learner(TEXTS).shape == (63, len(EMOTIONS))

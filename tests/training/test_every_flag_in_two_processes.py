@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from tamers.config import to_flags, TrainConfig
+from tamers.core import EMOTIONS
 from tamers.model.checkpoint import load_checkpoint
 from tamers.runs import launch_processes
 from tamers.training.run import train
@@ -15,7 +16,8 @@ ELSEWHERE = {'seeds', 'load_checkpoint', 'recipe',           # ways to start a r
              'transcribe', 'weak_labels', 'store',           # another kind of corpus, or of run
              'text_layer',                                   # not with an adapted encoder
              'modality', 'amp'}                              # both, and bfloat16, are what there is to see
-EVERY = dict(skip_bad=True, allow_outside=True, num_workers=1, prefetch_factor=3, pin_memory=False, device='cpu',
+EVERY = dict(classes=','.join(reversed(EMOTIONS)), label_map='ekman', skip_bad=True, allow_outside=True,
+    num_workers=1, prefetch_factor=3, pin_memory=False, device='cpu',
     audio_pooling='mean', text_pooling='mean', audio_layer=1, context_turns=1, context_speakers=True,
     audio_buckets=True, encode_batch_size=4, text_adapt='lora', text_adapt_layers=1, text_adapt_epochs=1,
     text_adapt_lr=1e-4, text_adapt_batch_size=8, lora_rank=2, fusion='gated', fusion_shared_dim=32, fusion_dropout=0.,

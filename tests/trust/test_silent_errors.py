@@ -146,8 +146,8 @@ def test_an_encoder_that_changed_under_the_same_name(tmp_path, corpus, encoders,
 
 
 OTHERS = {'fewer': (EMOTIONS[:6], 'names 6 classes, and its head chooses among 7'),
-          'another': ([*EMOTIONS[:6], 'startle'], "unknown label 'surprise'"), 'numbers': (list(range(7)), 'no name of a class'),
-          'text': ('anger', 'no list')}
+          'another': ([*EMOTIONS[:6], 'startle'], "unknown label 'surprise'"),
+          'numbers': (list(range(7)), 'no name of a class'), 'text': ('anger', 'no list')}
 
 
 @pytest.mark.parametrize('case', OTHERS)
