@@ -304,8 +304,9 @@ def read_audio(name, data, here):
 
 def check_corpus(corpus):
     from tamers.core import SPLITS
-    assert all(u.label in corpus.classes and u.split in SPLITS and isinstance(u.text, str) and u.text.encode() is not None
-        and u.id for u in corpus.utterances)
+    for u in corpus.utterances:
+        assert u.label in corpus.classes and u.split in SPLITS and u.id
+        assert isinstance(u.text, str) and u.text.encode() is not None
     assert all(u.audio is None or os.path.isfile(u.audio) for u in corpus.utterances)
     corpus.summary().encode()
 
