@@ -64,10 +64,10 @@ def rename_columns(columns, where='the table') -> tuple[dict, str]:
         mapping |= {c: name for c in found}
     return mapping, ', '.join(f'{c} is the {name}' for c, name in mapping.items() if c != name)
 
-# %% ../../nbs/1_data/8_layouts.ipynb #000783b7
+# %% ../../nbs/1_data/8_layouts.ipynb #1222d456
 def parquet_rows(path: str | Path, required):
     "Yield (row number, {column: text}) of a Parquet file, as `csv_rows` does for CSV."
-    try: import pyarrow.parquet as pq
+    try: import pyarrow as pa, pyarrow.parquet as pq
     except ImportError as e:
         raise TamersError(f"{path}: Parquet needs pyarrow; pip install 'tamers[shards]', or save it as CSV") from e
     check_file(path)
@@ -79,13 +79,13 @@ def parquet_rows(path: str | Path, required):
         for batch in file.iter_batches(rows_at_once(file.metadata), columns=columns, use_threads=False):
             for n, row in enumerate(batch.to_pylist(), n + 1):
                 yield n, {c: '' if v is None else str(v).strip() for c, v in row.items()}
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, pa.ArrowException) as e:
         raise TamersError(f'{path}: not readable as Parquet ({e}); fetch it again, or save it as CSV') from e
 
 def rows_at_once(metadata) -> int:
-    "How many rows to decode together, as one text of a dictionary can stand in each of them."
+    "How many rows to decode at a time: each of them may hold the largest text of the table."
     groups = map(metadata.row_group, range(metadata.num_row_groups))
-    largest = max((g.column(c).total_uncompressed_size for g in groups for c in range(g.num_columns)), default=1)
+    largest = max((group.total_byte_size for group in groups), default=1)  # of a group: pyarrow may die of a column's
     return min(1000, max(1, 2**28 // max(1, largest)))
 
 # %% ../../nbs/1_data/8_layouts.ipynb #86aaf86c

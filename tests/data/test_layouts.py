@@ -290,6 +290,15 @@ def test_a_broken_table_is_named(tmp_path):
     with pytest.raises(TamersError, match='metadata.csv, line 2'): found(tmp_path)
 
 
+def test_a_table_of_kinds_unknown_is_named(tmp_path, monkeypatch):
+    pa = pytest.importorskip('pyarrow')
+    def refuse(path): raise pa.ArrowNotImplementedError('Integers with more than 64 bits')
+    parquet(tmp_path/'metadata.parquet', [['file_name', 'label'], ['a.wav', 'joy']])
+    assert found(tmp_path) is LAYOUTS['audiofolder']
+    monkeypatch.setattr('pyarrow.parquet.ParquetFile', refuse)
+    with pytest.raises(TamersError, match='metadata.parquet: not readable as Parquet .Integers'): found(tmp_path)
+
+
 def test_a_pipe_is_no_table(tmp_path):
     for ending in ('csv', 'jsonl', 'parquet'):
         os.mkfifo(tmp_path/f'metadata.{ending}')
