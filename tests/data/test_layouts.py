@@ -274,6 +274,15 @@ def test_audiofolder(tmp_path, write, ending):
     assert notes[0].startswith("Hugging Face's AudioFolder: rows: 2;")
 
 
+def test_lines_of_json_need_not_have_the_same_keys(tmp_path):
+    make(tmp_path, 'a.wav', 'b.wav', 'c.wav')
+    rows = dict(file='a.wav', label='joy', actor='Zoë'), dict(file='b.wav', label='fear', sentence='Oh.')
+    (tmp_path/'labels.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    assert by_clip(read(tmp_path)[0], 'speaker', 'text') == {'a.wav': ('Zoë', ''), 'b.wav': (None, 'Oh.')}
+    (tmp_path/'labels.jsonl').write_text('\n'.join(map(json.dumps, (*rows, dict(file='c.wav')))))
+    with pytest.raises(TamersError, match='labels.jsonl, line 3: lacks label'): read(tmp_path)
+
+
 def test_one_metadata_for_folders_of_splits(tmp_path):
     make(tmp_path, 'train/a.wav', 'test/a.wav',
          metadata=[['file_name', 'label'], ['train/a.wav', 'joy'], ['test/a.wav', 'fear']])
