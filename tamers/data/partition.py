@@ -239,7 +239,7 @@ def fold_names(found: list[dict]) -> list[str]:
     return [next(f['name'] for f, split in zip(found, row) if split == 'test')
             for row in zip(*(f['splits'] for f in found))]
 
-# %% ../../nbs/1_data/9_partition.ipynb #dca35c38
+# %% ../../nbs/1_data/9_partition.ipynb #eb1a4328
 def leaks(utterances: list[Utterance], splits: list[str]) -> list[str]:
     "Lines that say which speakers, dialogues, clips and transcripts are in two splits or more."
     lines, order = [], [*SPLITS, *sorted(set(splits) - set(SPLITS))]
@@ -256,7 +256,7 @@ def leaks(utterances: list[Utterance], splits: list[str]) -> list[str]:
         lines.append(f"{head} ({some(where, 3, '; ')})")
     return lines
 
-# %% ../../nbs/1_data/9_partition.ipynb #c229939d
+# %% ../../nbs/1_data/9_partition.ipynb #59f2911c
 def as_read(name: str) -> str:
     "An id as it is when it comes back from a file."
     try: return decode_text(name.encode()).strip()
@@ -276,7 +276,7 @@ def write_partition(
             csv.writer(f).writerows([('id', column), *rows])
     except OSError as e: raise TamersError(f'{path}: cannot be written ({e.strerror}); name another file') from e
 
-# %% ../../nbs/1_data/9_partition.ipynb #ae3ab459
+# %% ../../nbs/1_data/9_partition.ipynb #b103cd72
 def one_column(path: str | Path, columns, *names: str) -> str:
     "The one of two columns that a table has."
     found = [name for name in names if name in columns]
@@ -300,7 +300,7 @@ def read_partition(
     for names in (keys, ours): check_unique(path, names)
     return look_up(path, ours, dict(zip(keys, values)))
 
-# %% ../../nbs/1_data/9_partition.ipynb #167c87aa
+# %% ../../nbs/1_data/9_partition.ipynb #c0b71564
 def keys_of(key: str, cells: list[str], utterances: list[Utterance]) -> tuple[list[str], list[str]]:
     "What the rows of a table and the utterances are called, when they are matched by id or by file."
     if key == 'id': return cells, [as_read(u.id) for u in utterances]

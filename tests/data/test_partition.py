@@ -3,10 +3,11 @@ import itertools
 from collections import Counter, defaultdict
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedGroupKFold
 from tamers.core import EMOTIONS, SPLITS, TamersError
 from tamers.data.corpus import Utterance
 from tamers.data.partition import (default_by, deal, fold_names, folds, known, leaks, partition, read_partition,
-                                   write_partition)
+                                   together, write_partition)
 
 
 def said(i, label, speaker=None, dialogue=None, audio=None, text='', split='train'):
@@ -161,6 +162,7 @@ def test_speakers_whom_train_needs_lend_dev_to_nobody():
     (rows_of(1, n=9), dict(by='dialogue'), 'all 9 utterances are of dialogue s0 d0'),
     ([said(i, 'joy') for i in range(9)], {}, 'no speaker is known of these 9 utterances; pass --split-by random'),
     ([], {}, 'no speaker is known of these 0'), ([], dict(by='random'), '0 clips cannot be split in three'),
+    (rows_of(1, n=2), dict(by='random'), '2 clips cannot be split in three'),
     ([said(1, 'joy', 'a'), said(2, 'joy', 'b')], {}, 'u00001: the only clip|u00002: the only clip'),
     ([said(1, 'joy', 'a'), said(2, 'fear', 'b')], {}, 'only one speaker has fear, joy; add rows, or pass'),
     (rows_of(3), dict(by='speakers'), "must be one of speaker, dialogue, random. Did you mean 'speaker'"),
@@ -203,6 +205,23 @@ def test_folds_are_of_equal_size_and_named_in_order():
     assert [f['name'] for f in found] == [str(i) for i in range(1, 13)]
     sizes = Counter(fold_names(folds(rows, 5))).values()
     assert max(sizes) == min(sizes) == 150
+
+
+def test_folds_are_more_even_than_those_of_one_order():
+    ours, theirs = [], []
+    for seed in range(4):
+        rows = random_corpus(seed, speakers=40)
+        labels = np.array([u.label for u in rows])
+
+        def unevenness(of):
+            counts = np.array([[(labels[of == f] == e).sum() for e in np.unique(labels)] for f in np.unique(of)])
+            return ((counts - counts.mean(0))**2 / counts.mean(0)).sum()
+        dealt = np.empty(len(rows), int)
+        search = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+        for fold, (_, test) in enumerate(search.split(labels, labels, together(rows))): dealt[test] = fold
+        ours.append(unevenness(np.array(fold_names(folds(rows, 5, seed=seed)))))
+        theirs.append(unevenness(dealt))
+    assert sum(ours) < .75 * sum(theirs)
 
 
 def test_a_fold_says_what_it_lacks():
