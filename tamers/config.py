@@ -38,6 +38,10 @@ class DataOptions:
     allow_outside: bool = opt(False, 'let a manifest name clips outside its folder: absolute paths, or ..')
     weak_labels: bool = opt(False, 'EmoNet-Voice: take the weaker emotions of its mapping, too (see emonet)')
     transcribe: str | None = opt(None, 'hub name or folder of a speech recogniser, for rows without a transcript')
+    corpus: str | None = opt(None, 'what --root holds, such as ravdess or crema-d; none: its files tell')
+    split_by: str | None = opt(None, 'how rows without a split are dealt out: speaker, dialogue or random; '
+        'none: by speaker, else dialogue, where they are known')
+    split_seed: int = opt(0, 'seed of that deal', ge=0)
     label_map: str | None = opt(None, 'file of lines such as `calm = neutral` or `other =` (left out), '
         'or ekman, iemocap-4, meld-sentiment')
     num_workers: int = opt(2, 'processes that decode audio while the encoder works; 0: none', ge=0)

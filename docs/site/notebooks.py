@@ -85,7 +85,8 @@ def contents(home: Path) -> str:
     "The table of contents, as MyST: a list for each section."
     lists = {}
     for caption, pattern in SECTIONS:
-        for path in sorted(p for p in home.glob(f'{pattern}.*') if p.suffix in ('.ipynb', '.md')):
+        paths = (p for p in home.glob(f'{pattern}.*') if p.suffix in ('.ipynb', '.md'))
+        for path in sorted(paths, key=lambda p: (p.parent, int(re.match(r'\d*', p.name)[0] or 0), p.name)):
             lists.setdefault(caption,
                 []).append(f"{title_of(path)} <{path.relative_to(home).with_suffix('').as_posix()}>")
     head = '```{toctree}\n:hidden:\n:maxdepth: 1\n:caption: '

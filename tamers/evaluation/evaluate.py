@@ -46,6 +46,8 @@ def inherit(cfg: AnalyzeConfig, ckpt: Checkpoint, path: Path) -> dict:
         allow_outside=cfg.allow_outside or same.get('allow_outside', False),
         transcribe=cfg.transcribe or then.get('transcribe'),
         labels=Labels(tuple(ckpt.classes), read_label_map(cfg.label_map or same.get('label_map'))),
+        corpus=cfg.corpus or same.get('corpus'), split_by=cfg.split_by or same.get('split_by'),
+        split_seed=cfg.split_seed or same.get('split_seed', 0),
         store_root=Path(cfg.store_path or then.get('store_path') or cache_dir()/'store'))
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #0be31bc2
@@ -95,8 +97,12 @@ def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
 def train_rows(ckpt: Checkpoint, path: Path) -> list[Utterance] | None:
     "The rows that the head was trained on, text alone; None where they are not at hand."
     if is_shipped(path): return None
-    root = ckpt.config['root'] or demo_corpus()
-    try: return load_corpus(root, skip_bad=True, clips=False, split='train').split('train')
+    then, root = ckpt.config, ckpt.config['root'] or demo_corpus()
+    how = {k: then[k] for k in ('corpus', 'split_by', 'split_seed') if k in then}
+    try:
+        labels = Labels(tuple(ckpt.classes), read_label_map(then.get('label_map')))
+        rows = load_corpus(root, skip_bad=True, clips=False, split='train', labels=labels, **how)
+        return rows.split('train')
     except TamersError: return None
 
 def by_group(train: list[Utterance] | None, split: Split, e: Evaluation) -> dict:

@@ -12,7 +12,7 @@ from ..config import SearchConfig
 from ..runs import find_checkpoint
 from ..data.audio import load_audio
 from ..data.corpus import Utterance
-from ..data.load import ENDINGS
+from ..data.tables import ENDINGS
 from ..encoders.encoder import Encoder
 from ..model.fusion import FusionModel
 from ..model.checkpoint import check_both, encoder_of, load_checkpoint

@@ -12,7 +12,7 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from ..core import EMOTIONS, TamersError
 from ..runs import check_model_name, find_checkpoint, pick_device
 from ..data.audio import SAMPLE_RATE
-from ..data.load import csv_rows, jsonl_rows
+from ..data.tables import csv_rows, jsonl_rows
 from ..model.checkpoint import check_encoders, Checkpoint, encoder_of, load_checkpoint
 from .recording import SILENCE, words_of
 from .known import Familiar, find_known

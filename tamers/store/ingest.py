@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..core import sha256, TamersError
 from ..data.audio import probe
 from ..data.corpus import some
-from ..data.load import CP1252
+from ..data.tables import CP1252
 from .shards import field_of, FIELD_NAMES, read_shard, Record, stamp
 from .listings import find_listing, Listing, plain_label, write_listing
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import atomic_path, cut, did_you_mean, EMOTIONS, sha256, SPLITS, TamersError
 from ..classes import Labels
 from ..data.corpus import Corpus, notice_disagreements, notice_repeats, some, Utterance
-from ..data.load import FOLDERS, SPLIT_OF
+from ..data.tables import FOLDERS, SPLIT_OF
 from .shards import field_of, is_remote, shown
 from .emonet import emonet_label, is_emonet
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import cut, EMOTIONS, TamersError
 from ..data.audio import Clip
 from ..data.corpus import some
-from ..data.load import check_file, decode_text, list_files
+from ..data.tables import check_file, decode_text, list_files
 
 # %% auto #0
 __all__ = ['SHARDS', 'COMPANIONS', 'MOST_NAMES', 'FIELD_NAMES', 'CLIP_ENDINGS', 'MOST_BYTES', 'HARMLESS', 'TIMES', 'STAMPS',

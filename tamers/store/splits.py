@@ -36,6 +36,9 @@ class Reader:
     allow_outside: bool = False   # a manifest may name clips outside its folder
     weak_labels: bool = False     # EmoNet-Voice: take the weaker emotions of its mapping as well
     labels: Labels = Labels()     # the class set, and how labels become classes
+    corpus: str | None = None     # what the files are; None: they tell
+    split_by: str | None = None   # how rows without a split are dealt out
+    split_seed: int = 0
     transcribe: str | None = None # a speech recogniser, for rows without a transcript
     batch_size: int = 16          # of the encoders
     workers: Workers = field(default_factory=Workers)
@@ -140,7 +143,8 @@ def read_files(self: Reader, index: FileIndex, encoders: dict, split: str | None
     transcribe = self.transcribe is not None
     with self.accelerator.main_process_first():
         corpus = open_corpus(self.root, index, skip_bad=self.skip_bad, allow_outside=self.allow_outside, split=split,
-            labels=self.labels, clips='audio' in encoders or transcribe, texts='text' in encoders and not transcribe)
+            labels=self.labels, corpus=self.corpus, split_by=self.split_by, split_seed=self.split_seed,
+            clips='audio' in encoders or transcribe, texts='text' in encoders and not transcribe)
     return self.fill_words(corpus, index) if transcribe and 'text' in encoders else corpus
 
 # %% ../../nbs/3_store/8_splits.ipynb #9e7dc020

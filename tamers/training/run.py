@@ -53,6 +53,7 @@ def prepare_data(
         skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels,
         transcribe=cfg.transcribe, batch_size=cfg.encode_batch_size, say=say,
         labels=Labels(parse_classes(cfg.classes), read_label_map(cfg.label_map)),
+        corpus=cfg.corpus, split_by=cfg.split_by, split_seed=cfg.split_seed,
         workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory and acc.device.type == 'cuda'))
     left = []
     def ready(corpus):

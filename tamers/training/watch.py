@@ -11,7 +11,7 @@ import torch
 from fastcore.basics import patch
 from ..core import atomic_path, TamersError
 from ..data.corpus import some
-from ..data.load import check_file
+from ..data.tables import check_file
 from ..measure.scores import scores_from_confusion
 
 # %% auto #0

@@ -12,7 +12,7 @@ from tamers.core import TamersError
 from tamers.data.audio import probe
 from tamers.data.layouts import (CORPORA, DEPTH, find_layout, KnownCorpus, LAYOUTS, list_clips, read_layout,
                                  rename_columns)
-from tamers.data.load import list_files
+from tamers.data.tables import list_files
 
 TONE = (0.1*np.sin(np.arange(1600)*0.2)).astype('float32')
 

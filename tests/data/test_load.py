@@ -16,7 +16,8 @@ from tests.harness.meld_tree import (COLUMNS, KEPT, LEFT_OUT, ROWS, SECONDS, clo
 from tamers.data.audio import load_audio, probe
 from tamers.core import EMOTIONS, TamersError
 from tamers.data.corpus import Utterance, count_table, normalise
-from tamers.data.load import csv_rows, jsonl_rows, load_corpus, read_text, span
+from tamers.data.tables import csv_rows, jsonl_rows, read_text
+from tamers.data.load import load_corpus, span
 
 
 def ids(corpus): return [(u.split, u.id) for u in corpus.utterances]
@@ -453,7 +454,7 @@ def test_bad_meld(tmp_path, case):
 MANIFEST_CASES = dict(
     missing_column=(['a.wav,joy,train'], 'audio,label,split',
                     ['manifest.csv: lacks text', 'it has audio, label, split',
-                     'name the columns audio, text, label, split']),
+                     'name the columns audio, text, label']),
     unknown_labels=(GOOD + ['a.wav,Hi,happy,train', 'a.wav,Hi,Angry,train'], None,
                     ['manifest.csv', "'happy' (line 5), 'angry' (line 6);", ', '.join(EMOTIONS), '--label-map ekman']),
     slip_in_own_labels=(['a.wav,Hi,bored,train', 'a.wav,Hi,keen,dev', 'a.wav,Hi,keen,train', 'a.wav,Hi,bored,dev',
@@ -486,7 +487,7 @@ def test_bad_manifest(tmp_path, case):
 JSON_GOOD = '{"audio": "a.wav", "text": "Hi", "label": "joy", "split": "train"}'
 JSON_CASES = dict(
     malformed=('{"audio": "a.wav",', ['manifest.jsonl, line 2', 'not JSON', 'one object on each line']),
-    a_list=('["a.wav"]', ['manifest.jsonl, line 2', 'is ["a.wav"]', 'audio, text, label, split']),
+    a_list=('["a.wav"]', ['manifest.jsonl, line 2', 'is ["a.wav"]', 'audio, text, label']),
     missing_key=('{"audio": "a.wav", "text": "Hi", "split": "dev"}',
                  ['manifest.jsonl, line 2: lacks label', 'it has audio, text, split']),
     half_a_character=(JSON_GOOD.replace('Hi', '\\ud83d'), ['manifest.jsonl, line 2', 'not JSON', 'surrogates']),

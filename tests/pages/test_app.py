@@ -18,7 +18,7 @@ from tamers.commands import AppConfig, tamers_app
 from tamers.pages import app as module
 from tamers.pages.app import examples_of, launch, make_app, respond
 from tamers.core import EMOTIONS, TamersError
-from tamers.data.load import csv_rows
+from tamers.data.tables import csv_rows
 from tamers.data.demo import demo_corpus
 from tamers.prediction.recognizer import load
 
