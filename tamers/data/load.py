@@ -250,7 +250,8 @@ def load_corpus(
     spans, notes, census = {}, [], Census(labels)
     def divide(utterances):
         by, why = (split_by, []) if split_by else default_by(utterances)
-        splits, said = partition(utterances, by, seed=split_seed)
+        try: splits, said = partition(utterances, by, seed=split_seed)
+        except TamersError as e: raise TamersError(f'{root}: its rows have no split, and {e}') from e
         notes.extend([f'rows without a split, dealt out by {by} with seed {split_seed}', *why, *said])
         return splits
     how = dict(allow_outside=allow_outside, census=census, divide=divide)

@@ -200,8 +200,11 @@ def test_bad_roots_are_refused(tmp_path, capsys):
     refused(capsys, commands.tamers_train, flags(tmp_path/'none', tmp_path/'run'), tmp_path/'none', '--root')
     (tmp_path/'empty').mkdir()
     refused(capsys, commands.tamers_train, flags(tmp_path/'empty', tmp_path/'run'), tmp_path/'empty', 'empty')
+    write_manifest(tmp_path, [['a.wav', 'hi', 'joy']], ['audio', 'text', 'feeling'])
+    refused(capsys, commands.tamers_train, flags(tmp_path, tmp_path/'run'), 'manifest.csv', 'label', 'feeling')
     write_manifest(tmp_path, [['a.wav', 'hi', 'joy']], ['audio', 'text', 'emotion'])
-    refused(capsys, commands.tamers_train, flags(tmp_path, tmp_path/'run'), 'manifest.csv', 'label', 'split', 'emotion')
+    said = tmp_path, 'its rows have no split', 'cannot be split in three'
+    refused(capsys, commands.tamers_train, flags(tmp_path, tmp_path/'run'), *said)
 
 
 def test_an_encoder_out_of_reach_is_refused(corpus, tmp_path, capsys):
