@@ -298,7 +298,7 @@ def answered(page, words):
     "Wait until the answer holds some words; its text."
     from playwright.sync_api import TimeoutError
     said = 'w => document.querySelector("#answer").innerText.includes(w)'
-    try: page.wait_for_function(said, arg=words, timeout=40_000)
+    try: page.wait_for_function(said, arg=words, timeout=120_000)
     except TimeoutError: pytest.fail(f'the page never said {words!r}, but: {page.inner_text("body")}')
     return page.inner_text('#answer')
 
@@ -322,7 +322,7 @@ def test_upload_transcript_prediction_and_a_bad_file(page, clip, tmp_path):
     before = page.inner_text('#answer')
     page.fill('#words textarea', EVIL)
     page.click('#go')
-    page.wait_for_function('w => document.querySelector("#answer").innerText !== w', arg=before, timeout=40_000)
+    page.wait_for_function('w => document.querySelector("#answer").innerText !== w', arg=before, timeout=120_000)
     answered(page, 'by voice and words')
     (bad := tmp_path/'song.wav').write_text('this is no sound')
     page.reload()
