@@ -10,8 +10,8 @@ from pathlib import Path
 from .core import cut, did_you_mean, EMOTIONS, TamersError
 
 # %% auto #0
-__all__ = ['MOST_CLASSES', 'MAPS', 'check_classes', 'parse_classes', 'parse_label_map', 'read_label_map', 'check_same_classes',
-           'Labels']
+__all__ = ['MOST_CLASSES', 'MAPS', 'check_classes', 'parse_classes', 'parse_label_map', 'read_label_map', 'Labels',
+           'check_same_classes']
 
 # %% ../nbs/04_classes.ipynb #f264952a
 MOST_CLASSES = 200
@@ -76,14 +76,6 @@ def read_label_map(given: str | None) -> dict[str, str]:
     return parse_label_map(text, f'--label-map {given}')
 
 # %% ../nbs/04_classes.ipynb #f08754ff
-def check_same_classes(a: str, of_a, b: str, of_b) -> None:
-    "Raise `TamersError` unless two class sets are one."
-    if tuple(of_a) == tuple(of_b): return
-    only = [f"{who} alone has {cut(', '.join(x), 300)}" for who, x in
-            ((a, [n for n in of_a if n not in of_b]), (b, [n for n in of_b if n not in of_a])) if x]
-    raise TamersError(f"{a} and {b} have other classes: {'; '.join(only) or 'the same in another order'}. "
-                      'Set --classes and --label-map so that they agree')
-
 @dataclass(frozen=True)
 class Labels:
     "How the labels of a corpus become classes."
@@ -117,3 +109,12 @@ class Labels:
         return TamersError(f"{file}: unknown label {', '.join(found[:10])}{more}; the names are "
                            f"{cut(', '.join(names), 1000)}.{did_you_mean(unknown[0], names)} Mend these rows, rename "
                            f'or leave out labels by {cure}, or name all classes with --classes')
+
+# %% ../nbs/04_classes.ipynb #39d5e0a3
+def check_same_classes(a: str, of_a, b: str, of_b) -> None:
+    "Raise `TamersError` unless two class sets are one."
+    if tuple(of_a) == tuple(of_b): return
+    only = [f"{who} alone has {cut(', '.join(x), 300)}" for who, x in
+            ((a, [n for n in of_a if n not in of_b]), (b, [n for n in of_b if n not in of_a])) if x]
+    raise TamersError(f"{a} and {b} have other classes: {'; '.join(only) or 'the same in another order'}. "
+                      'Set --classes and --label-map so that they agree')

@@ -13,8 +13,8 @@ from pathlib import Path
 from fastcore.basics import patch
 from ..core import did_you_mean, EMOTIONS, TamersError
 from .corpus import some
-from .tables import check_columns, check_file, csv_rows, ENDINGS, FOLDERS, jsonl_rows, list_files
-from .tables import read_text, SPLIT_OF
+from .tables import check_columns, check_file, csv_rows, ENDINGS, FOLDERS, list_files, read_text
+from .tables import SPLIT_OF, TABLES
 
 # %% auto #0
 __all__ = ['DEPTH', 'CLIPS', 'ALIASES', 'READERS', 'SHEETS', 'MOST', 'CORPORA', 'LAYOUTS', 'Layout', 'list_clips', 'split_in',
@@ -89,7 +89,7 @@ def rows_at_once(metadata) -> int:
     return min(1000, max(1, 2**28 // max(1, largest)))
 
 # %% ../../nbs/1_data/5_layouts.ipynb #86aaf86c
-READERS = {'.csv': csv_rows, '.tsv': csv_rows, '.jsonl': jsonl_rows, '.parquet': parquet_rows}
+READERS = TABLES | {'.parquet': parquet_rows}
 SHEETS = ('manifest', 'labels', 'annotations', 'data', *SPLIT_OF)  # what people call a table of clips
 
 # %% ../../nbs/1_data/5_layouts.ipynb #3f91518b

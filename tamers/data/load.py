@@ -8,6 +8,7 @@ import os, re
 from array import array
 from collections import Counter, defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 import numpy as np
 from tqdm import tqdm
@@ -16,14 +17,14 @@ from ..classes import Labels
 from .audio import probe
 from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 from .tables import Census, check_names, check_spelling, check_unique, csv_rows, ENDINGS, FOLDERS
-from .tables import jsonl_rows, list_files, parse_int, SPLIT_NAMES, SPLIT_OF
+from .tables import list_files, parse_int, SPLIT_NAMES, SPLIT_OF, TABLES
 from .layouts import DEPTH, find_layout, read_layout
 from .partition import default_by, partition
 
 # %% auto #0
 __all__ = ['IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS', 'ROOT', 'find_clips', 'find_tables', 'span', 'meld_rows', 'read_meld',
            'check_inside', 'read_manifest', 'name_row', 'arrange', 'find_broken', 'find_corpus', 'is_plain',
-           'load_corpus']
+           'divide_rows', 'load_corpus']
 
 # %% ../../nbs/1_data/7_load.ipynb #463f974b
 IGNORED = {'._': 'AppleDouble files', 'final_videos_test': 'leftovers of the archive', '': 'files of another name'}
@@ -141,8 +142,7 @@ def read_manifest(
 ) -> list[Utterance]:
     "The utterances of a manifest, by split, then dialogue, turn and line."
     needed = dict(audio=clips, text=texts, label=True)
-    read = jsonl_rows if path.suffix.lower() == '.jsonl' else csv_rows
-    rows = read(path, [column for column, wanted in needed.items() if wanted])
+    rows = TABLES[path.suffix.lower()](path, [column for column, wanted in needed.items() if wanted])
     return arrange(path, rows, clips, **how)
 
 def name_row(line: int, audio: str | None, n: int) -> str:
@@ -208,7 +208,7 @@ def find_corpus(root: Path, name: str | None = None) -> tuple:
     if root.is_file():
         if root.name.lower().endswith(TABLE):
             raise TamersError(f'{root}: one table of MELD; pass its folder {root.parent}')
-        if root.suffix.lower() in ('.csv', '.tsv', '.jsonl'): return root, None, []
+        if root.suffix.lower() in TABLES: return root, None, []
         raise TamersError(f'{root}: not a manifest, which ends in .csv, .tsv or .jsonl; {ROOT}')
     files = list_files(root, DEPTH)
     manifests = [name for parts, name in files if not parts and name in MANIFESTS]
@@ -222,9 +222,23 @@ def find_corpus(root: Path, name: str | None = None) -> tuple:
 
 def is_plain(path: Path) -> bool:
     "Whether a manifest calls its columns as we do, as far as its first row tells."
-    read = jsonl_rows if path.suffix.lower() == '.jsonl' else csv_rows
-    try: return 'label' in next(read(path, ()))[1]
+    try: return 'label' in next(TABLES[path.suffix.lower()](path, ()))[1]
     except (TamersError, StopIteration): return True   # reading it tells what is wrong
+
+# %% ../../nbs/1_data/7_load.ipynb #c56f4e77
+def divide_rows(
+    utterances: list[Utterance],
+    root: Path,       # for the message
+    by: str | None,   # one of `SPLIT_BY`; None: what `default_by` finds
+    seed: int,
+    notes: list,      # takes in what is to be said
+) -> list[str]:       # a split for each
+    "Deal out rows that have no split; `TamersError` if they cannot be."
+    by, why = (by, []) if by else default_by(utterances)
+    try: splits, said = partition(utterances, by, seed=seed)
+    except TamersError as e: raise TamersError(f'{root}: its rows have no split, and {e}') from e
+    notes.extend([f'rows without a split, dealt out by {by} with seed {seed}', *why, *said])
+    return splits
 
 # %% ../../nbs/1_data/7_load.ipynb #23f96d99
 def load_corpus(
@@ -248,12 +262,7 @@ def load_corpus(
     needed = (split,) if split else ('train', 'dev')
     if not manifest and not layout and not labels.renamed: labels = replace(labels, classes=labels.classes or EMOTIONS)
     spans, notes, census = {}, [], Census(labels)
-    def divide(utterances):
-        by, why = (split_by, []) if split_by else default_by(utterances)
-        try: splits, said = partition(utterances, by, seed=split_seed)
-        except TamersError as e: raise TamersError(f'{root}: its rows have no split, and {e}') from e
-        notes.extend([f'rows without a split, dealt out by {by} with seed {split_seed}', *why, *said])
-        return splits
+    divide = partial(divide_rows, root=root, by=split_by, seed=split_seed, notes=notes)
     how = dict(allow_outside=allow_outside, census=census, divide=divide)
     if manifest: utterances = read_manifest(manifest, clips, texts, **how)
     elif layout:

@@ -8,7 +8,7 @@ import csv
 from collections import Counter, defaultdict
 from pathlib import Path
 import numpy as np
-from ..core import atomic_path, did_you_mean, EMOTIONS, SPLITS, TamersError
+from ..core import atomic_path, did_you_mean, SPLITS, TamersError
 from .corpus import normalise, some, Utterance
 from .tables import check_names, check_spelling, check_unique, csv_rows, decode_text, SPLIT_OF
 

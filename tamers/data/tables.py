@@ -14,8 +14,8 @@ from ..classes import Labels
 from .corpus import some
 
 # %% auto #0
-__all__ = ['CP1252', 'LARGEST_TABLE', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'decode_text', 'check_file', 'read_text',
-           'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'Census', 'parse_int', 'check_unique',
+__all__ = ['CP1252', 'LARGEST_TABLE', 'TABLES', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'decode_text', 'check_file',
+           'read_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'Census', 'parse_int', 'check_unique',
            'check_spelling', 'list_files']
 
 # %% ../../nbs/1_data/4_tables.ipynb #531f5377
@@ -91,6 +91,8 @@ def jsonl_rows(path: str | Path, required):
                               f'write an object with the keys {some(required)}')
         check_columns(f'{path}, line {n}', row, required)
         yield n, {c: '' if v is None else str(v).strip() for c, v in row.items()}
+
+TABLES = {'.csv': csv_rows, '.tsv': csv_rows, '.jsonl': jsonl_rows}   # the reader of each ending
 
 # %% ../../nbs/1_data/4_tables.ipynb #102a68f5
 def check_names(path: str | Path, rows, **allowed):

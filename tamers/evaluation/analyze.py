@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv, json
 from dataclasses import fields, replace
 from pathlib import Path
-from ..core import atomic_path, csv_cell, EMOTIONS, TamersError
+from ..core import atomic_path, csv_cell, TamersError
 from ..config import AnalyzeConfig
 from ..runs import find_checkpoint, is_shipped, newest_run, seed_runs
 from ..data.demo import DEMO_NOTICE
@@ -24,9 +24,9 @@ from .evaluate import summarise_seeds
 from .report import check_extra, write_report
 
 # %% auto #0
-__all__ = ['FOREIGN', 'default_out', 'results_folder', 'facts_of', 'write_results', 'write_figures', 'show_interval',
-           'confidence_lines', 'retrieval_lines', 'summary_text', 'notebook_options', 'analyze_run', 'seed_table',
-           'write_seeds', 'analyze_seeds', 'analyze']
+__all__ = ['FOREIGN', 'default_out', 'results_folder', 'facts_of', 'write_metrics', 'write_results', 'write_figures',
+           'show_interval', 'confidence_lines', 'retrieval_lines', 'summary_text', 'notebook_options', 'analyze_run',
+           'seed_table', 'write_seeds', 'analyze_seeds', 'analyze']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #155c5386
 def default_out(given: str | Path | None, name: str) -> Path:
@@ -49,16 +49,20 @@ def facts_of(root: str | None, split: str) -> dict:
     return dict(root='the demo corpus (made speech)', split=split, note=DEMO_NOTICE)
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #0d9df71c
-def write_results(out: Path, split: Split, e: Evaluation, facts: dict) -> list[Path]:
-    "The metrics and what they are of; and a row for each utterance, with its prediction and all probabilities."
+def write_metrics(out: Path, e: Evaluation, facts: dict) -> Path:
+    "The metrics and what they are of."
     with atomic_path(out/'metrics.json') as tmp: tmp.write_text(json.dumps(dict(e.metrics, **facts), indent=1))
+    return out/'metrics.json'
+
+def write_results(out: Path, split: Split, e: Evaluation, facts: dict) -> list[Path]:
+    "The metrics, and a row for each utterance, with its prediction and all probabilities."
     with atomic_path(out/'predictions.csv') as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
         w = csv.writer(f)
         w.writerow(map(csv_cell, ['id', 'label', 'prediction', *split.classes, 'text']))
         for u, p in zip(split.utterances, e.probs):
             scores = [f'{v:.8f}' for v in p.tolist()]
             w.writerow(map(csv_cell, [u.id, u.label, split.classes[p.argmax()], *scores, u.text]))
-    return [out/'metrics.json', out/'predictions.csv']
+    return [write_metrics(out, e, facts), out/'predictions.csv']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #6ea9d61b
 def write_figures(folder: Path, e: Evaluation, title: str) -> list[Path]:
@@ -124,9 +128,10 @@ def analyze_run(cfg: AnalyzeConfig, say=print) -> dict:
     own = corpus_of(ckpt, path)
     out, facts = results_folder(cfg, path, own), dict(checkpoint=str(path), **facts_of(cfg.root or own, cfg.split))
     if 'note' in facts and is_shipped(path): facts['note'] += FOREIGN
-    write_results(out, split, e, facts)   # before what takes longer, so that nothing is lost when it is stopped
+    files = write_results(out, split, e, facts)   # before what takes longer: nothing is lost when it is stopped
     e.metrics['groups'] = by_group(train_rows(ckpt, path), split, e)
-    files, what = write_results(out, split, e, facts), f"{cfg.split} of {facts['root']}"
+    write_metrics(out, e, facts)
+    what = f"{cfg.split} of {facts['root']}"
     text = f"{path} on {what} (n = {e.metrics['n']})\n\n{summary_text(e.metrics)}"
     if 'note' in facts: text += f"\n\n{facts['note']}"
     say(f'{text}\n')

@@ -97,12 +97,11 @@ def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
 def train_rows(ckpt: Checkpoint, path: Path) -> list[Utterance] | None:
     "The rows that the head was trained on, text alone; None where they are not at hand."
     if is_shipped(path): return None
-    then, root = ckpt.config, ckpt.config['root'] or demo_corpus()
-    how = {k: then[k] for k in ('corpus', 'split_by', 'split_seed') if k in then}
     try:
-        labels = Labels(tuple(ckpt.classes), read_label_map(then.get('label_map')))
-        rows = load_corpus(root, skip_bad=True, clips=False, split='train', labels=labels, **how)
-        return rows.split('train')
+        how = inherit(AnalyzeConfig(), ckpt, path)
+        same = {k: how[k] for k in ('labels', 'corpus', 'split_by', 'split_seed')}
+        root = how['root'] or demo_corpus()
+        return load_corpus(root, skip_bad=True, clips=False, split='train', **same).split('train')
     except TamersError: return None
 
 def by_group(train: list[Utterance] | None, split: Split, e: Evaluation) -> dict:

@@ -11,10 +11,14 @@ from ..core import EMOTIONS, TamersError
 from .scores import class_scores, scores_from_confusion, to_numpy
 
 # %% auto #0
-__all__ = ['FEW', 'group_confusions', 'run_confusions', 'resample_confusions', 'limits', 'distinct', 'score_intervals',
-           'class_intervals', 'resample_runs', 'wilson_interval', 'permutation_p', 'paired_interval']
+__all__ = ['FEW', 'count_classes', 'group_confusions', 'run_confusions', 'resample_confusions', 'limits', 'distinct',
+           'score_intervals', 'class_intervals', 'resample_runs', 'wilson_interval', 'permutation_p', 'paired_interval']
 
 # %% ../../nbs/5_measure/3_intervals.ipynb #3f3d8611
+def count_classes(*columns) -> int:
+    "How many classes some columns of class indices ask for."
+    return 1 + max(int(to_numpy(x).max()) for x in columns if len(x))
+
 def group_confusions(
     labels,       # (N,) class indices
     predictions,  # (N,) class indices
@@ -27,7 +31,7 @@ def group_confusions(
         raise TamersError(f'{len(labels)} labels, {len(predictions)} predictions, {len(groups)} groups: '
                           'must be as many, and at least one')
     number = {g: i for i, g in enumerate(dict.fromkeys(groups))}
-    C = n_classes or 1 + max(labels.max(), predictions.max())
+    C = n_classes or count_classes(labels, predictions)
     counts = np.zeros((len(number), C, C), dtype=int)
     np.add.at(counts, ([number[g] for g in groups], labels, predictions), 1)
     return counts
@@ -39,7 +43,7 @@ def run_confusions(
     n_classes: int | None = None,   # None: as many as occur
 ) -> np.ndarray:  # (S, C, C) counts, truth in the rows
     "The confusion matrix of every run."
-    C = n_classes or 1 + max(int(max(x)) for x in (labels, *predictions))
+    C = n_classes or count_classes(labels, *predictions)
     return np.concatenate([group_confusions(labels, p, np.zeros(len(labels)), C) for p in predictions])
 
 # %% ../../nbs/5_measure/3_intervals.ipynb #f07d8108
@@ -127,7 +131,7 @@ def resample_runs(
     n_classes: int | None = None,   # None: as many as occur
 ) -> np.ndarray:     # (n, S, C, C) counts
     "Resample groups and runs at once (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 2007)."
-    C = n_classes or 1 + max(int(max(x)) for x in (labels, *predictions))
+    C = n_classes or count_classes(labels, *predictions)
     counts = np.stack([resample_confusions(labels, p, groups, n, C) for p in predictions])
     drawn = np.random.default_rng([draw, len(counts)]).integers(len(counts), size=(n, len(counts)))
     return counts[drawn, np.arange(n)[:, None]]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import chunked, patch
 from huggingface_hub import ModelHubMixin, snapshot_download
-from ..core import EMOTIONS, TamersError
+from ..core import TamersError
 from ..runs import check_model_name, find_checkpoint, pick_device
 from ..data.audio import SAMPLE_RATE
-from ..data.tables import csv_rows, jsonl_rows
+from ..data.tables import TABLES
 from ..model.checkpoint import check_encoders, Checkpoint, encoder_of, load_checkpoint
 from .recording import SILENCE, words_of
 from .known import Familiar, find_known
@@ -249,10 +249,9 @@ def read_table(table) -> list[dict]:
     if hasattr(table, 'to_dict'): name, rows, columns = 'the table', table.to_dict('records'), list(table.columns)
     else:
         name, kind = table, Path(table).suffix.lower()
-        if kind not in ('.csv', '.tsv', '.jsonl'):
+        if kind not in TABLES:
             raise TamersError(f'{table}: not a table; it ends in .csv, .tsv or .jsonl')
-        read = jsonl_rows if kind == '.jsonl' else csv_rows
-        rows = [row for _, row in read(table, ())]
+        rows = [row for _, row in TABLES[kind](table, ())]
         columns = list(dict.fromkeys(column for row in rows for column in row))
     if not {'audio', 'text'} & set(columns):
         has = ', '.join(map(str, columns)) or 'nothing'
