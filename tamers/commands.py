@@ -51,6 +51,7 @@ EXAMPLES = {
   tamers-train --root MELD.Raw --audio-encoder MIT/ast-finetuned-audioset-10-10-0.4593 --text-encoder gpt2
   tamers-train --root my-folder --text-encoder roberta-base --batch-size 256
   tamers-train --root MELD.Raw --modality text          one modality alone, to compare
+  tamers-train --root my-folder --folds 5               every speaker is tested once; loso: one by one
   tamers-train --load-checkpoint checkpoints/<run>/last.pt --epochs 60   go on""",
     'tamers-analyze': """examples:
   tamers-analyze                                        the newest run, on its test split
@@ -140,7 +141,7 @@ def config_from_flags(flags: list[str]) -> TrainConfig:
     find_checkpoint(given['load_checkpoint'])
     from tamers.model.checkpoint import load_checkpoint
     saved = load_checkpoint(given['load_checkpoint']).config
-    dropped = {'save_path', 'overwrite', 'seeds'}
+    dropped = {'save_path', 'overwrite', 'seeds', 'folds'}
     own = is_log(saved.get('metrics_log'), Path(given['load_checkpoint']).parent)
     if 'save_path' in given or not own: dropped.add('metrics_log')
     kept = {f.name for f in fields(TrainConfig)} - dropped
@@ -164,9 +165,14 @@ def train_and_compare_seeds(cfg: TrainConfig) -> None:
 def tamers_train(flags):
     "Entry point of `tamers-train`."
     cfg = config_from_flags(flags)
-    if cfg.seeds: return train_and_compare_seeds(cfg)
-    from tamers.training.run import train
-    train(cfg, typed=parse(TrainConfig, 'tamers-train', flags))
+    if cfg.folds:
+        from tamers.training.folds import train_folds
+        train_folds(cfg)
+    elif cfg.seeds: train_and_compare_seeds(cfg)
+    else:
+        from tamers.training.run import train
+        train(cfg, typed=parse(TrainConfig, 'tamers-train', flags))
+
 
 # %% ../nbs/99_commands.ipynb #51c54c92
 @command

@@ -168,6 +168,9 @@ class RunOptions:
     metrics_log: str | None = opt(None, 'file of one JSON object a line; none: metrics.jsonl in the save path')
     load_checkpoint: str | None = opt(None, 'resume from this best.pt or last.pt; its settings hold unless given anew')
     seeds: str | None = opt(None, 'train once for each seed and report the spread: how many, or a list such as 1,2,3')
+    folds: str | None = opt(None, 'cross-validate: how many folds, loso (leave one speaker out), or a file that says '
+        'the fold of each row; --split-by and --split-seed say how they are dealt')
+    price: bool = opt(True, 'folds: train as many random folds, too, and say by how much a random split flatters')
     recipe: str | None = opt(None, 'start from the settings of this recipe; flags that are given hold')
 
 # %% ../nbs/01_config.ipynb #36af7fbf

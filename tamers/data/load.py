@@ -19,7 +19,7 @@ from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 from .tables import Census, check_names, check_spelling, check_unique, csv_rows, ENDINGS, FOLDERS
 from .tables import list_files, parse_int, SPLIT_NAMES, SPLIT_OF, TABLES
 from .layouts import DEPTH, find_layout, read_layout
-from .partition import default_by, partition
+from .partition import as_one, default_by, partition
 
 # %% auto #0
 __all__ = ['IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS', 'ROOT', 'find_clips', 'find_tables', 'span', 'meld_rows', 'read_meld',
@@ -254,6 +254,7 @@ def load_corpus(
     corpus: str | None = None,     # one of `CORPORA`; None: told by the names of its files
     split_by: str | None = None,   # of rows without a split: one of `SPLIT_BY`; None: what `default_by` finds
     split_seed: int = 0,
+    whole: bool = False,           # all rows as one split, train, whatever splits they have
 ) -> Corpus:
     "Load a corpus; `TamersError` names what is wrong with it, where, and the cure."
     if not str(root).strip(): raise TamersError(f'--root is empty; {ROOT}')
@@ -263,6 +264,7 @@ def load_corpus(
     if not manifest and not layout and not labels.renamed: labels = replace(labels, classes=labels.classes or EMOTIONS)
     spans, notes, census = {}, [], Census(labels)
     divide = partial(divide_rows, root=root, by=split_by, seed=split_seed, notes=notes)
+    if whole: divide = lambda rows: ['train'] * len(rows)   # `as_one` follows
     how = dict(allow_outside=allow_outside, census=census, divide=divide)
     if manifest: utterances = read_manifest(manifest, clips, texts, **how)
     elif layout:
@@ -275,6 +277,7 @@ def load_corpus(
     classes, notes = census.settle(), notes + census.notes()
     if texts and layout and not any(u.text for u in utterances):
         raise TamersError(f'{root}: {layout.title} comes without transcripts; use --modality audio, or --transcribe')
+    if whole: utterances = as_one(utterances)
     if split: utterances = [u for u in utterances if u.split == split]
     strict = manifest is not None if skip_bad is None else not skip_bad
     found = Corpus(root, utterances, notes=notes, strict=strict, needed=needed, said=utterances, classes=classes)

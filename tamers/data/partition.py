@@ -6,6 +6,7 @@
 from __future__ import annotations
 import csv
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from ..core import atomic_path, did_you_mean, SPLITS, TamersError
@@ -15,8 +16,8 @@ from .tables import check_names, check_spelling, check_unique, csv_rows, decode_
 # %% auto #0
 __all__ = ['SPLIT_BY', 'FLATTERS', 'WHY', 'units_from', 'known', 'together', 'price_of', 'cost_of', 'deal', 'deal_rows', 'called',
            'count_groups', 'hold_out', 'absent', 'unknown_rows', 'off_shares', 'deal_in_two', 'crowded', 'partition',
-           'default_by', 'fold_of', 'folds', 'fold_names', 'leaks', 'as_read', 'write_partition', 'one_column',
-           'read_partition', 'keys_of', 'look_up']
+           'default_by', 'fold_of', 'folds', 'fold_names', 'leaks', 'as_one', 'as_read', 'write_partition',
+           'one_column', 'read_partition', 'keys_of', 'look_up']
 
 # %% ../../nbs/1_data/6_partition.ipynb #0c38cc70
 SPLIT_BY = ('speaker', 'dialogue', 'random')
@@ -255,6 +256,17 @@ def leaks(utterances: list[Utterance], splits: list[str]) -> list[str]:
         head = f'{what}s in two splits or more: {len(both)}, with {n} of {len(utterances)} rows'
         lines.append(f"{head} ({some(where, 3, '; ')})")
     return lines
+
+# %% ../../nbs/1_data/6_partition.ipynb #cd492b2b
+def as_one(utterances: list[Utterance]) -> list[Utterance]:
+    "The rows of all splits as those of one, train, in which no id and no dialogue of two splits is the same."
+    recur = len({u.id for u in utterances}) < len(utterances)
+    def join(u):
+        id, dialogue = u.id, u.dialogue
+        if recur: id = f'{u.split}/{id}'
+        if isinstance(dialogue, int): dialogue = f'{u.split} {dialogue}'
+        return replace(u, id=id, dialogue=dialogue, split='train')
+    return [join(u) for u in utterances]
 
 # %% ../../nbs/1_data/6_partition.ipynb #59f2911c
 def as_read(name: str) -> str:

@@ -39,6 +39,7 @@ class Reader:
     corpus: str | None = None     # what the files are; None: they tell
     split_by: str | None = None   # how rows without a split are dealt out
     split_seed: int = 0
+    whole: bool = False           # all rows as one split, train, whatever splits they have
     transcribe: str | None = None # a speech recogniser, for rows without a transcript
     batch_size: int = 16          # of the encoders
     workers: Workers = field(default_factory=Workers)
@@ -144,6 +145,7 @@ def read_files(self: Reader, index: FileIndex, encoders: dict, split: str | None
     with self.accelerator.main_process_first():
         corpus = open_corpus(self.root, index, skip_bad=self.skip_bad, allow_outside=self.allow_outside, split=split,
             labels=self.labels, corpus=self.corpus, split_by=self.split_by, split_seed=self.split_seed,
+            whole=self.whole,
             clips='audio' in encoders or transcribe, texts='text' in encoders and not transcribe)
     return self.fill_words(corpus, index) if transcribe and 'text' in encoders else corpus
 
@@ -163,6 +165,8 @@ def read_splits(
     if shards and not store:
         raise TamersError(f'{r.root}: --no-store reads every clip again in each epoch, and shards stream by once; '
                           'drop --no-store')
+    if shards and r.whole: raise TamersError(f'{r.root}: shards come with splits of their own, and cannot be dealt anew; '
+                                             'unpack them, and name the folder')
     corpus = r.read_shards(shards, encoders, only) if shards else r.read_files(index, encoders, only)
     ready(corpus)
     if store:

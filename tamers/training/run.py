@@ -32,9 +32,29 @@ from .watch import BestScore, MetricsLog, Plateau, score_of
 from .loop import Trainer
 
 # %% auto #0
-__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs',
-           'log_of', 'Run', 'uncalibrated', 'given_rates', 'stop_on_signal', 'finish', 'train', 'train_in',
-           'train_everywhere', 'demo_head']
+__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'encoders_of', 'reader_of', 'prepare_data', 'adapted', 'model_arguments', 'make_trainer',
+           'standardise_inputs', 'log_of', 'Run', 'uncalibrated', 'given_rates', 'stop_on_signal', 'finish', 'train',
+           'fit_head', 'train_in', 'train_everywhere', 'demo_head']
+
+# %% ../../nbs/6_training/7_run.ipynb #4ee4539a
+def encoders_of(cfg: TrainConfig, acc: Accelerator) -> dict:
+    "The encoders that the settings name."
+    audio = None if cfg.modality == 'text' else cfg.audio_encoder
+    text = None if cfg.modality == 'audio' else cfg.text_encoder
+    return make_encoders(audio, text, revisions=(cfg.audio_revision, cfg.text_revision),
+        poolings=(cfg.audio_pooling, cfg.text_pooling), layers=(cfg.audio_layer, cfg.text_layer),
+        buckets=cfg.audio_buckets, context_turns=cfg.context_turns, context_speakers=cfg.context_speakers,
+        device=str(acc.device), amp=cfg.amp)
+
+def reader_of(cfg: TrainConfig, acc: Accelerator, say=print) -> Reader:
+    "How the settings want a corpus to be read."
+    return Reader(accelerator=acc, store_root=Path(cfg.store_path or cache_dir()/'store'), root=cfg.root,
+        skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels,
+        transcribe=cfg.transcribe, batch_size=cfg.encode_batch_size, say=say,
+        labels=Labels(parse_classes(cfg.classes), read_label_map(cfg.label_map)),
+        corpus=cfg.corpus, split_by=cfg.split_by, split_seed=cfg.split_seed,
+        workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory and acc.device.type == 'cuda'))
+
 
 # %% ../../nbs/6_training/7_run.ipynb #0a919192
 def prepare_data(
@@ -43,24 +63,14 @@ def prepare_data(
     say=print,
 ) -> tuple[Split, Split, dict, str]:  # train, dev, the encoders, and the split that is left to be evaluated on
     "Load the corpus, encode what the store lacks, and make the splits."
-    audio = None if cfg.modality == 'text' else cfg.audio_encoder
-    text = None if cfg.modality == 'audio' else cfg.text_encoder
-    encoders = make_encoders(audio, text, revisions=(cfg.audio_revision, cfg.text_revision),
-        poolings=(cfg.audio_pooling, cfg.text_pooling), layers=(cfg.audio_layer, cfg.text_layer),
-        buckets=cfg.audio_buckets, context_turns=cfg.context_turns, context_speakers=cfg.context_speakers,
-        device=str(acc.device), amp=cfg.amp)
-    reader = Reader(accelerator=acc, store_root=Path(cfg.store_path or cache_dir()/'store'), root=cfg.root,
-        skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels,
-        transcribe=cfg.transcribe, batch_size=cfg.encode_batch_size, say=say,
-        labels=Labels(parse_classes(cfg.classes), read_label_map(cfg.label_map)),
-        corpus=cfg.corpus, split_by=cfg.split_by, split_seed=cfg.split_seed,
-        workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory and acc.device.type == 'cuda'))
+    encoders = encoders_of(cfg, acc)
+    reader = reader_of(cfg, acc, say)
     left = []
     def ready(corpus):
         say(corpus.summary())
         left.append('test' if corpus.split('test') else 'dev')
         if not cfg.root: say(DEMO_NOTICE)
-        if cfg.text_adapt != 'none' and text: encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
+        if cfg.text_adapt != 'none' and 'text' in encoders: encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
     train, dev = read_splits(reader, encoders, ('train', 'dev'), store=cfg.store, ready=ready)
     if absent := [name for name, n in zip(train.classes, train.counts) if not n]:
         say(f"train has no rows of {', '.join(absent)}: the model learns never to answer so")
@@ -304,17 +314,24 @@ def train(
     with claim_folder(acc, cfg.save_path, cfg.overwrite, cfg.load_checkpoint, say) as folder:
         return train_in(replace(cfg, save_path=str(folder)), acc, say, typed)
 
-# %% ../../nbs/6_training/7_run.ipynb #7a1959a9
-def train_in(cfg: TrainConfig, acc: Accelerator, say=print, typed=()) -> dict:
-    "The same in a folder, `save_path`, that no other run has."
+# %% ../../nbs/6_training/7_run.ipynb #2baf0286
+def fit_head(
+    cfg: TrainConfig,   # its `save_path` is the folder, and `load_checkpoint` what is resumed
+    acc: Accelerator,
+    train: Split,
+    dev: Split,
+    encoders: dict,
+    say=print,
+    typed=(),           # as `train` takes it
+) -> None:
+    "Train a head on splits that are ready: best.pt with its temperature, last.pt, the log, and a sample of dev."
     ckpt = load_checkpoint(cfg.load_checkpoint) if cfg.load_checkpoint else None
-    train_split, dev, encoders, left = prepare_data(cfg, acc, say)
-    trainer, args = make_trainer(cfg, acc, train_split, dev, encoders)
+    trainer, args = make_trainer(cfg, acc, train, dev, encoders)
     run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders)
     if ckpt: run.resume(ckpt, typed, say)
-    else: standardise_inputs(trainer.model, train_split, cfg.batch_size)
+    else: standardise_inputs(trainer.model, train, cfg.batch_size)
     if not cfg.store:
-        cut = len(train_split.features.cut)
+        cut = len(train.features.cut)
         say(f'{cut} inputs of train are longer than the window of their encoder and were cut at their end')
     log = MetricsLog(log_of(cfg) if acc.is_main_process else None, trainer.step)
     with few_threads(acc.device, cfg.batch_size), stop_on_signal(trainer, say, run.folder):
@@ -323,7 +340,15 @@ def train_in(cfg: TrainConfig, acc: Accelerator, say=print, typed=()) -> dict:
         run.calibrate()
         run.keep_known()
     acc.wait_for_everyone()
+
+
+# %% ../../nbs/6_training/7_run.ipynb #7a1959a9
+def train_in(cfg: TrainConfig, acc: Accelerator, say=print, typed=()) -> dict:
+    "The same in a folder, `save_path`, that no other run has."
+    train_split, dev, encoders, left = prepare_data(cfg, acc, say)
+    fit_head(cfg, acc, train_split, dev, encoders, say, typed)
     return finish(cfg, say, left)
+
 
 # %% ../../nbs/6_training/7_run.ipynb #fb79492a
 def train_everywhere(cfg: TrainConfig, typed=()) -> dict:
