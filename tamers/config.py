@@ -39,9 +39,10 @@ class DataOptions:
     weak_labels: bool = opt(False, 'EmoNet-Voice: take the weaker emotions of its mapping, too (see emonet)')
     transcribe: str | None = opt(None, 'hub name or folder of a speech recogniser, for rows without a transcript')
     corpus: str | None = opt(None, 'what --root holds, such as ravdess or crema-d; none: its files tell')
-    split_by: str | None = opt(None, 'how rows without a split are dealt out: speaker, dialogue or random; '
-        'none: by speaker, else dialogue, where they are known')
-    split_seed: int = opt(0, 'seed of that deal', ge=0)
+    split_by: str | None = opt(None, 'deal rows out by speaker, dialogue or random, or keep the splits of the column; '
+        'none: by column, else speaker, else dialogue, where they are known')
+    split_seed: int | None = opt(None, 'seed of that deal; none: 0, or that of training', ge=0)
+    split_file: str | None = opt(None, 'table of ids and splits in place of a deal, such as the splits.csv of a run')
     label_map: str | None = opt(None, 'file of lines such as `calm = neutral` or `other =` (left out), '
         'or ekman, iemocap-4, meld-sentiment')
     num_workers: int = opt(2, 'processes that decode audio while the encoder works; 0: none', ge=0)
@@ -204,7 +205,8 @@ def check_ranges(cfg) -> None:
             raise TamersError(f"{flag} {value}: must be one of {', '.join(typing.get_args(hint))}")
         for rule, bound in f.metadata['bounds'].items():
             words, holds = BOUNDS[rule]
-            if not holds(value, bound): raise TamersError(f'{flag} {value}: must be {words} {bound}')
+            if value is None or holds(value, bound): continue
+            raise TamersError(f'{flag} {value}: must be {words} {bound}')
 
 # %% ../nbs/01_config.ipynb #c4a6577b
 def flag_of(name: str) -> str:

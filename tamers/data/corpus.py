@@ -91,6 +91,7 @@ class Corpus:
     needed: tuple = ('train', 'dev')              # splits that must not be empty
     said: list = field(default_factory=list)      # all rows, also those that are left out: what dialogues are made of
     classes: tuple = EMOTIONS                     # the class set of its labels
+    dealt: bool = False                           # the splits are not its own: they were dealt out, or come from a file
 
     def __repr__(self):
         name, only = Path(self.root).resolve().name, '' if is_timed(self.utterances) else ', text only'

@@ -35,20 +35,24 @@ from .seeds import check_alone, next_step
 
 # %% auto #0
 __all__ = ['HELD', 'SHOWN', 'read_whole', 'take', 'unit_of', 'parse_folds', 'deal_folds', 'check_train', 'Answers', 'part_splits',
-           'train_part', 'receive', 'train_received', 'others', 'cores', 'train_parts', 'join', 'scores_of', 'drawn_by',
-           'score_folds', 'fold_table', 'price_of_random', 'price_lines', 'fold_folders', 'keep_folds', 'write_answers',
-           'cross_validate', 'write_scores', 'check_folds', 'train_folds', 'cross_validate_twice', 'closing_lines']
+           'dealt_rows', 'train_part', 'receive', 'train_received', 'others', 'cores', 'train_parts', 'join',
+           'scores_of', 'drawn_by', 'score_folds', 'fold_table', 'price_of_random', 'price_lines', 'fold_folders',
+           'keep_folds', 'write_answers', 'cross_validate', 'write_scores', 'check_folds', 'train_folds',
+           'cross_validate_twice', 'closing_lines']
 
 # %% ../../nbs/6_training/9_folds.ipynb #7142f60a
-def read_whole(cfg: TrainConfig, acc, say=print) -> tuple[Split, dict]:
-    "All rows of the corpus as one split, and the encoders."
+def read_whole(cfg: TrainConfig, acc, say=print) -> tuple[Split, dict, list[Utterance]]:
+    "All rows of the corpus as one split, the encoders, and the rows that cannot be used."
     encoders = encoders_of(cfg, acc)
     reader = replace(reader_of(cfg, acc, say), whole=True)
+    read = []
     def ready(corpus):
         say(corpus.summary())
+        read.append(corpus)
         if not cfg.root: say(DEMO_NOTICE)
     (whole,) = read_splits(reader, encoders, ('train',), ready=ready)
-    return whole, encoders
+    used = {u.id for u in whole.utterances}
+    return whole, encoders, [u for u in read[0].said if u.id not in used]
 
 def take(split: Split, rows: list[int]) -> Split:
     "Some rows of a split."
@@ -118,18 +122,25 @@ def part_splits(
     "Train, dev and test of one part of the work."
     return tuple(take(whole, [i for i, s in enumerate(splits) if s == name]) for name in SPLITS)
 
+# %% ../../nbs/6_training/9_folds.ipynb #2565ab48
+def dealt_rows(whole: Split, splits: list[str], unused) -> list[Utterance]:
+    "All rows with their splits, to be kept beside the head; a row that cannot be used is never scored, so it is train."
+    if not set(splits) <= set(SPLITS): return []
+    return [*(replace(u, split=s) for u, s in zip(whole.utterances, splits)), *unused]
+
 # %% ../../nbs/6_training/9_folds.ipynb #30d76dd8
 def train_part(
     whole: Split,
     encoders: dict,
     cfg: TrainConfig,    # its `save_path` is the folder of this part
     splits: list[str],   # of each row
+    unused: list[Utterance] = (),   # rows of the corpus beside `whole`
 ) -> Answers:
     "Train a head as far as that is left to do, and have it answer its test rows."
     train, dev, test = part_splits(whole, splits)
     step, acc = next_step(Path(cfg.save_path), cfg), make_accelerator(cfg.device, cfg.amp)
     with few_threads(acc.device, 1), redirect_stderr(io.StringIO()):   # no bars of epochs
-        if step: fit_head(step, acc, train, dev, encoders, say=lambda *_: None)
+        if step: fit_head(step, acc, train, dev, encoders, say=lambda *_: None, dealt=dealt_rows(whole, splits, unused))
         best = load_checkpoint(Path(cfg.save_path)/'best.pt')
         objective = objective_of(best.config, torch.tensor(best.train_counts), pairs=len(encoders) == 2)
         e = evaluate(best.build().to(acc.device), test.features, test.labels, batch_size=cfg.batch_size,
@@ -143,7 +154,7 @@ HELD = {}   # what a process needs for all its parts
 
 def receive(path: str) -> None:
     "Begin as a process that trains parts."
-    HELD['whole'], HELD['encoders'] = torch.load(path, mmap=True, weights_only=False)   # which the first wrote just now
+    HELD['held'] = torch.load(path, mmap=True, weights_only=False)   # which the first wrote just now
     def watch():
         parent_process().join()
         os._exit(1)
@@ -151,18 +162,18 @@ def receive(path: str) -> None:
 
 def train_received(cfg: TrainConfig, splits: list[str]) -> Answers:
     "`train_part` in such a process."
-    return train_part(HELD['whole'], HELD['encoders'], cfg, splits)
+    whole, encoders, unused = HELD['held']
+    return train_part(whole, encoders, cfg, splits, unused)
 
 @contextmanager
 def others(
     n: int,            # processes
-    whole: Split,
-    encoders: dict,
+    held: tuple,       # what `train_part` takes for all parts
     folder: Path,      # for the file that they map, as large as the embeddings
 ):
     "Processes that train parts; an error or an interruption here ends them."
     with atomic_path(folder/'.embeddings') as path:
-        torch.save((whole, encoders), path)
+        torch.save(held, path)
         with ProcessPoolExecutor(n, get_context('spawn'), receive, (str(path),)) as pool:
             try: yield pool
             except BaseException:
@@ -183,16 +194,17 @@ def train_parts(
     parts: list[tuple[TrainConfig, list[str]]],  # settings, with a folder of its own; the split of each row
     folder: Path,                                # of them all
     processes: int | None = None,                # None: as many as there are cores
+    unused: list[Utterance] = (),
 ) -> list[Answers]:
     "Train and answer all parts, in any number of processes; parts that are finished are only answered."
     left = [step for cfg, _ in parts if (step := next_step(Path(cfg.save_path), cfg))]
     bar = partial(tqdm, total=len(parts), desc='heads', unit='head', disable=None, leave=False)
     on_cpu = make_accelerator(parts[0][0].device, parts[0][0].amp).device.type == 'cpu'
     n = min(processes or cores(), len(left))
-    if n < 2 or not on_cpu: return [train_part(whole, encoders, *part) for part in bar(parts)]
+    if n < 2 or not on_cpu: return [train_part(whole, encoders, *part, unused) for part in bar(parts)]
     named = {kind: SimpleNamespace(spec=e.spec, name=e.name, revision=e.revision, pooling=e.pooling)
              for kind, e in encoders.items()}
-    with others(n, whole, named, folder) as pool:
+    with others(n, (whole, named, unused), folder) as pool:
         todo = [pool.submit(train_received, *part) for part in parts]
         for done in bar(as_completed(todo)): done.result()
     return [done.result() for done in todo]
@@ -313,14 +325,14 @@ def cross_validate(
     found: list[dict],     # as `folds` gives them
     by: str,
     processes: int | None = None,
+    unused: list[Utterance] = (),
 ) -> tuple[dict, Answers]:
     "Train and answer all folds, and write what was found."
     folder, names = Path(cfg.save_path), fold_names(found)
     keep_folds(folder/'folds.csv', whole.utterances, names, cfg.overwrite)
     places = fold_folders(folder, found)
     parts = [(replace(cfg, save_path=str(place), folds=None), f['splits']) for place, f in zip(places, found)]
-    for place, f in zip(places, found): write_partition(place/'splits.csv', whole.utterances, f['splits'])
-    answers = join(train_parts(whole, encoders, parts, folder, processes), len(names))
+    answers = join(train_parts(whole, encoders, parts, folder, processes, unused), len(names))
     write_answers(folder/'out-of-fold.csv', whole, names, answers)
     scores = score_folds(whole, found, answers, by)
     scores['root'] = cfg.root or 'the demo corpus (made speech)'
@@ -336,6 +348,8 @@ def check_folds(cfg: TrainConfig) -> None:
     "Raise `TamersError` for settings that do not go with folds."
     check_alone(cfg, '--folds')
     parse_folds(cfg.folds)
+    if cfg.split_by == 'column': raise TamersError('--split-by column: not with --folds, which deals all rows anew')
+    if cfg.split_file: raise TamersError('--split-file: not with --folds, which takes a file of folds')
     if not cfg.store: raise TamersError('--no-store: not with --folds; all folds are trained from one store')
     if cfg.text_adapt != 'none':
         raise TamersError('--text-adapt: not with --folds; it would learn from texts that are tested later')
@@ -351,23 +365,23 @@ def train_folds(
     folder = Path(cfg.save_path) if cfg.save_path else new_run_folder()
     cfg = replace(cfg, save_path=str(folder))
     with alone_in(folder, say=say):
-        whole, encoders = read_whole(cfg, make_accelerator(cfg.device, cfg.amp), say)
-        found, by = deal_folds(whole.utterances, cfg.folds, cfg.split_by, cfg.split_seed, say)
+        whole, encoders, unused = read_whole(cfg, make_accelerator(cfg.device, cfg.amp), say)
+        found, by = deal_folds(whole.utterances, cfg.folds, cfg.split_by, cfg.split_seed or 0, say)
         say(f'\n{len(found)} folds by {by} of all {len(whole.labels)} rows, whatever splits they had')
-        try: return cross_validate_twice(whole, encoders, cfg, found, by, processes, say)
+        try: return cross_validate_twice(whole, encoders, cfg, found, by, processes, unused, say)
         except KeyboardInterrupt:
             say('\nstopped; the same command with this --save-path goes on: ' + str(folder))
             raise
 
 def cross_validate_twice(whole: Split, encoders: dict, cfg: TrainConfig, found: list[dict], by: str,
-                         processes: int | None, say) -> dict:
+                         processes: int | None, unused: list, say) -> dict:
     "In the folds, and for the price also in as many random ones."
-    scores, answers = cross_validate(whole, encoders, cfg, found, by, processes)
+    scores, answers = cross_validate(whole, encoders, cfg, found, by, processes, unused)
     say('\n' + fold_table(scores))
     if cfg.price and by != 'random':
-        random = folds(whole.utterances, len(found), 'random', cfg.split_seed)
+        random = folds(whole.utterances, len(found), 'random', cfg.split_seed or 0)
         beside = replace(cfg, save_path=str(Path(cfg.save_path)/'random'))
-        flattered = cross_validate(whole, encoders, beside, random, 'random', processes)[1]
+        flattered = cross_validate(whole, encoders, beside, random, 'random', processes, unused)[1]
         said = [a.probs.argmax(1) for a in (answers, flattered)]
         scores['price'] = price_of_random(whole.labels.numpy(), *said, drawn_by(whole.utterances, by)[1])
         write_scores(Path(cfg.save_path), scores)

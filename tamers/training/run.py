@@ -6,7 +6,7 @@
 from __future__ import annotations
 import inspect, io, math, os, shlex, signal
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 import torch
 from accelerate import Accelerator
@@ -16,8 +16,9 @@ from ..config import EvalOptions, to_flags, TrainConfig
 from ..runs import check_log, claim_folder, clear_folder, few_threads, launch_processes, make_accelerator
 from ..runs import run_folder, shipped_checkpoint
 from ..classes import check_same_classes, Labels, parse_classes, read_label_map
-from ..data.corpus import Corpus
+from ..data.corpus import Corpus, Utterance
 from ..data.demo import DEMO_NOTICE, DEMO_VERSION
+from ..data.partition import SPLIT_FILE, write_partition
 from ..encoders.encoder import Encoder, make_encoders
 from ..store.store import Workers
 from ..store.features import Split
@@ -32,9 +33,16 @@ from .watch import BestScore, MetricsLog, Plateau, score_of
 from .loop import Trainer
 
 # %% auto #0
-__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'encoders_of', 'reader_of', 'prepare_data', 'adapted', 'model_arguments', 'make_trainer',
-           'standardise_inputs', 'log_of', 'Run', 'uncalibrated', 'given_rates', 'stop_on_signal', 'finish', 'train',
-           'fit_head', 'train_in', 'train_everywhere', 'demo_head']
+__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'kept_file', 'encoders_of', 'reader_of', 'prepare_data', 'adapted', 'model_arguments',
+           'make_trainer', 'standardise_inputs', 'log_of', 'Run', 'uncalibrated', 'given_rates', 'stop_on_signal',
+           'finish', 'train', 'fit_head', 'train_in', 'train_everywhere', 'demo_head']
+
+# %% ../../nbs/6_training/7_run.ipynb #4bd4b177
+def kept_file(cfg: TrainConfig) -> str | None:
+    "The splits that lie beside the checkpoint of a resumed run, which must not learn from other rows; None: none do."
+    if cfg.load_checkpoint is None: return None
+    beside = Path(cfg.load_checkpoint).with_name(SPLIT_FILE)
+    return str(beside) if beside.is_file() else None
 
 # %% ../../nbs/6_training/7_run.ipynb #4ee4539a
 def encoders_of(cfg: TrainConfig, acc: Accelerator) -> dict:
@@ -53,6 +61,7 @@ def reader_of(cfg: TrainConfig, acc: Accelerator, say=print) -> Reader:
         transcribe=cfg.transcribe, batch_size=cfg.encode_batch_size, say=say,
         labels=Labels(parse_classes(cfg.classes), read_label_map(cfg.label_map)),
         corpus=cfg.corpus, split_by=cfg.split_by, split_seed=cfg.split_seed,
+        split_file=cfg.split_file or kept_file(cfg),
         workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory and acc.device.type == 'cuda'))
 
 
@@ -61,20 +70,21 @@ def prepare_data(
     cfg: TrainConfig,
     acc: Accelerator,
     say=print,
-) -> tuple[Split, Split, dict, str]:  # train, dev, the encoders, and the split that is left to be evaluated on
+) -> tuple[Split, Split, dict, Corpus]:  # train, dev, the encoders, and what they are of
     "Load the corpus, encode what the store lacks, and make the splits."
     encoders = encoders_of(cfg, acc)
     reader = reader_of(cfg, acc, say)
-    left = []
+    read = []
     def ready(corpus):
         say(corpus.summary())
-        left.append('test' if corpus.split('test') else 'dev')
+        read.append(corpus)
         if not cfg.root: say(DEMO_NOTICE)
-        if cfg.text_adapt != 'none' and 'text' in encoders: encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
+        if cfg.text_adapt != 'none' and 'text' in encoders:
+            encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
     train, dev = read_splits(reader, encoders, ('train', 'dev'), store=cfg.store, ready=ready)
     if absent := [name for name, n in zip(train.classes, train.counts) if not n]:
         say(f"train has no rows of {', '.join(absent)}: the model learns never to answer so")
-    return train, dev, encoders, left[0]
+    return train, dev, encoders, read[0]
 
 # %% ../../nbs/6_training/7_run.ipynb #622b3522
 def adapted(cfg: TrainConfig, reader: Reader, encoder: Encoder, corpus: Corpus) -> Encoder:
@@ -148,6 +158,7 @@ class Run:
     trainer: Trainer
     model_args: dict      # rebuild the model
     encoders: dict        # `audio` and `text`
+    dealt: list[Utterance] = field(default_factory=list) # all rows, if their splits are to be kept in a file
     cleared: bool = False # whether the files of an earlier run are gone
 
     @property
@@ -159,7 +170,9 @@ def save(self: Run, metrics: dict, better: bool) -> None:
     "Write last.pt, and before it best.pt when it is better; in the first process."
     t = self.trainer
     if not t.accelerator.is_main_process: return
-    if not self.cleared: clear_folder(self.folder, self.cfg.load_checkpoint)
+    if not self.cleared:
+        clear_folder(self.folder, self.cfg.load_checkpoint)
+        if self.dealt: write_partition(self.folder/SPLIT_FILE, self.dealt, [u.split for u in self.dealt])
     self.cleared = True
     weights = {k: v.cpu() for k, v in t.judged.state_dict().items()}
     encoders = {k: dict(spec=e.spec, name=e.name, revision=e.revision) for k, e in self.encoders.items()}
@@ -323,11 +336,12 @@ def fit_head(
     encoders: dict,
     say=print,
     typed=(),           # as `train` takes it
+    dealt=(),           # all rows, if their splits are to be kept in a file
 ) -> None:
     "Train a head on splits that are ready: best.pt with its temperature, last.pt, the log, and a sample of dev."
     ckpt = load_checkpoint(cfg.load_checkpoint) if cfg.load_checkpoint else None
     trainer, args = make_trainer(cfg, acc, train, dev, encoders)
-    run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders)
+    run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders, dealt=dealt)
     if ckpt: run.resume(ckpt, typed, say)
     else: standardise_inputs(trainer.model, train, cfg.batch_size)
     if not cfg.store:
@@ -345,9 +359,9 @@ def fit_head(
 # %% ../../nbs/6_training/7_run.ipynb #7a1959a9
 def train_in(cfg: TrainConfig, acc: Accelerator, say=print, typed=()) -> dict:
     "The same in a folder, `save_path`, that no other run has."
-    train_split, dev, encoders, left = prepare_data(cfg, acc, say)
-    fit_head(cfg, acc, train_split, dev, encoders, say, typed)
-    return finish(cfg, say, left)
+    train_split, dev, encoders, corpus = prepare_data(cfg, acc, say)
+    fit_head(cfg, acc, train_split, dev, encoders, say, typed, corpus.said if corpus.dealt else [])
+    return finish(cfg, say, 'test' if corpus.split('test') else 'dev')
 
 
 # %% ../../nbs/6_training/7_run.ipynb #fb79492a

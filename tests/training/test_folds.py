@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from tamers import commands
-from tamers.config import TrainConfig, to_flags
+from tamers.config import AnalyzeConfig, TrainConfig, to_flags
 from tamers.core import EMOTIONS, TamersError
 from tamers.data.partition import folds
+from tamers.evaluation.analyze import analyze
 from tamers.model.checkpoint import load_checkpoint
 from tamers.runs import make_accelerator
 from tamers.training.folds import part_splits, price_of_random, read_whole, train_folds
@@ -133,25 +134,41 @@ def test_the_rest_is_trained_after_an_interruption(run, tmp_path):
     assert (tmp_path/'run'/'out-of-fold.csv').read_bytes() == (tmp_path/'once'/'out-of-fold.csv').read_bytes()
 
 
+def test_rows_that_cannot_be_used_are_named_and_not_answered(tmp_path):
+    root = made(tmp_path/'corpus')
+    with open(root/'manifest.csv', 'a') as f: f.write('mute,,joy,speaker 0\n')
+    with pytest.raises(TamersError, match='mute: empty transcript'):
+        train_folds(settings(root, tmp_path/'a', price=False), processes=1, **QUIET)
+    said = []
+    cfg = settings(root, tmp_path/'b', price=False, skip_bad=True)
+    found = train_folds(cfg, processes=1, say=lambda text='': said.append(str(text)))
+    assert found['n'] == 84 and 'empty transcript (1): train mute' in '\n'.join(said)
+    m = analyze(AnalyzeConfig(checkpoint=str(tmp_path/'b'/'fold-1'), device='cpu', num_workers=0, figures=False))
+    assert m['n'] == found['folds'][0]['rows']
+
+
 def test_an_error_of_a_fold_is_that_of_the_command(run, tmp_path):
     root, *_ = run
     with pytest.raises(TamersError, match='not finite'):
         train_folds(settings(root, tmp_path/'run', lr=1e30, max_grad_norm=0., price=False), processes=2, **QUIET)
 
 
-def test_loso_of_the_demo_corpus_has_a_fold_for_each_voice(tmp_path):
-    "Ids recur in the splits of MELD's layout; rows are named by both. Two modalities have a similarity."
+def test_the_demo_corpus_whose_ids_recur(tmp_path):
+    "Rows are named by split and id; `tamers-analyze` finds what a fold was tested on; voice and words have a similarity."
     found = train_folds(TrainConfig(folds='4', epochs=1, batch_size=256, device='cpu', num_workers=0, price=False,
                                     save_path=str(tmp_path/'run')), processes=1, **QUIET)
     answered = rows(tmp_path/'run'/'out-of-fold.csv')
     assert found['n'] == len({row['id'] for row in answered}) == 1680 and found['units'] == 20
+    m = analyze(AnalyzeConfig(checkpoint=str(tmp_path/'run'/'fold-2'), device='cpu', num_workers=0, figures=False))
+    assert m['n'] == sum(row['fold'] == '2' for row in answered) == found['folds'][1]['rows']
+    assert m['accuracy'] == pytest.approx(found['folds'][1]['accuracy'])
     assert all(-1 <= float(row['similarity']) <= 1 and row['audio'].endswith('.wav') for row in answered)
     assert {row['id'].split('/')[0] for row in answered} == {'train', 'dev', 'test'}
 
 
 def test_a_fold_is_made_of_its_rows_alone(run):
     root, *_ = run
-    whole, _ = read_whole(settings(root, 'unused'), make_accelerator('cpu', True), **QUIET)
+    whole, *_ = read_whole(settings(root, 'unused'), make_accelerator('cpu', True), **QUIET)
     first = folds(whole.utterances, 3)[0]
     parts = part_splits(whole, first['splits'])
     assert sum(len(p.utterances) for p in parts) == len(whole.utterances)
@@ -176,6 +193,7 @@ def test_the_price_and_its_interval():
     (dict(folds='9'), '6 speakers cannot fill 9 folds'), (dict(folds='3', split_by='dialogue'), 'no dialogue is known'),
     (dict(folds='loso', split_by='random'), 'loso leaves out speakers'), (dict(seeds='2'), 'choose one'),
     (dict(load_checkpoint='last.pt'), 'goes on by itself'), (dict(metrics_log='log'), '--metrics-log: not with'),
+    (dict(split_by='column'), 'deals all rows anew'), (dict(split_file='splits.csv'), 'takes a file of folds'),
     (dict(store=False), '--no-store'), (dict(text_adapt='last'), '--text-adapt')])
 def test_what_cannot_be_is_refused(changes, problem, run, tmp_path):
     root, *_ = run
