@@ -28,10 +28,10 @@ def test_the_voice_is_drawn_to_the_corpus_as_if_this_had_added_clips(shape):
     x = torch.randn(50, *shape)*3 + 1
     voices = Voices(corpus_voice(x))
     voice, (m, v, n) = voices.meet(x[:7]), hear(x[:7])
-    k = STRENGTH
+    k, l = STRENGTH['mean'], STRENGTH['var']
     assert voice.n == n == 7 and voice.mean.shape == shape
     torch.testing.assert_close(voice.mean, ((7*m + k*x.double().mean(0)) / (7 + k)).float())
-    var = (7*v + k*x.double().var(0, unbiased=False)) / (7 + k)
+    var = (7*v + l*x.double().var(0, unbiased=False)) / (7 + l)
     torch.testing.assert_close(voice.std, var.sqrt().float())
 
 
@@ -95,7 +95,7 @@ def voiced(demo):
 
 def test_voices_come_back_from_a_file(voiced, tmp_path):
     save_checkpoint(voiced, tmp_path/'best.pt')
-    voices = voices_of(load_checkpoint(tmp_path/'best.pt').voices)
+    voices = voices_of(load_checkpoint(tmp_path/'best.pt'))
     assert list(voices.speakers) == ['anna', 'bob'] and [v.n for v in voices.speakers.values()] == [4, 5]
 
 

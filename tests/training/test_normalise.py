@@ -37,7 +37,7 @@ def run(corpus, tmp_path_factory):
 
 def test_the_checkpoint_has_the_speakers_of_train_alone(run, capsys):
     ckpt = run('speaker', normalise='speaker')
-    voices = voices_of(ckpt.voices)
+    voices = voices_of(ckpt)
     assert {s: v.n for s, v in voices.speakers.items()} == dict(anna=14, bob=14) and voices.corpus.n == 28
     said = capsys.readouterr().out
     assert 'voices: 2 speakers of train are known; 1 new ones of dev by their own clips, unlabelled' in said
