@@ -173,7 +173,7 @@ class RunOptions:
     recipe: str | None = opt(None, 'start from the settings of this recipe; flags that are given hold')
 
 # %% ../nbs/01_config.ipynb #36af7fbf
-KIND_NAMES = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text'}
+KIND_NAMES = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text', list: 'a list'}
 
 def kind_of(hint) -> type:
     "What a type hint asks for, one of `KIND_NAMES`: that of `int | None` is int, and a Literal holds text."
