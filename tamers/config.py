@@ -97,6 +97,8 @@ class AdaptTextOptions:
 class ModelOptions:
     "model and loss"
     modality: Literal['both', 'audio', 'text'] = opt('both', 'train on both modalities or on one alone')
+    normalise: Literal['speaker', 'corpus', 'none'] = opt('corpus',
+        'whose mean and deviation standardise the audio; none: neither audio nor text is standardised')
     fusion: Literal['concat', 'gated', 'attention'] = opt('concat',
         'how the classifier sees both: side by side, through a gate, or by attention over their tokens')
     fusion_shared_dim: int = opt(256, 'dimensions of the shared space', ge=1)
@@ -175,7 +177,7 @@ class RunOptions:
     recipe: str | None = opt(None, 'start from the settings of this recipe; flags that are given hold')
 
 # %% ../nbs/01_config.ipynb #36af7fbf
-KIND_NAMES = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text'}
+KIND_NAMES = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text', list: 'a list'}
 
 def kind_of(hint) -> type:
     "What a type hint asks for, one of `KIND_NAMES`: that of `int | None` is int, and a Literal holds text."
@@ -228,6 +230,9 @@ class TrainConfig(RunOptions, EvalOptions, AdaptOptions, OptimOptions, ModelOpti
             alone = f'needs both modalities, and --modality is {self.modality}'
             if self.fusion != 'concat': refuse('fusion', alone)
             if self.modality_dropout: refuse('modality_dropout', alone)
+        if self.normalise == 'speaker':
+            if self.modality == 'text': refuse('normalise', 'is of voices, and --modality is text')
+            if not self.store: refuse('normalise', 'needs all clips of a speaker at once; drop --no-store')
         if self.mixup and self.fusion == 'attention':
             refuse('mixup', 'mixes one vector a modality, and --fusion attention has one for each token')
 
@@ -245,6 +250,8 @@ class CheckpointOptions:
 class AnalyzeConfig(StoreOptions, DataOptions, CheckpointOptions):
     "Evaluate a checkpoint: metrics, predictions and figures."
     split: Literal[SPLITS] = opt('test', 'which split to evaluate')
+    known: int = opt(10, 'clips of each new speaker that make the voice and are not scored, at most half of them '
+        '(a head trained with --normalise speaker)', ge=0)
     out: str | None = opt(None, 'folder for the results; none: <split>/ beside the checkpoint')
     figures: bool = opt(True, 'draw the confusion and similarity matrices and the map of the shared space')
     report: bool = opt(False, 'write report.html, too: the analysis notebooks run on this checkpoint '
@@ -268,6 +275,8 @@ class CompareConfig(StoreOptions, DataOptions):
     resample: str | None = opt(None, 'what is drawn as a whole: dialogue, speaker, clip or utterance, '
         'or several with commas; none: all that recur')
     resamples: int = opt(2000, 'how many', ge=100)
+    known: int = opt(10, 'clips of each new speaker that make the voice and are not scored, at most half of them '
+        '(a head trained with --normalise speaker)', ge=0)
     out: str | None = opt(None, 'folder for compare.json; none: <split>-against-<B>/ beside A')
     figures: bool = opt(True, 'draw the differences')
     def __post_init__(self): check_ranges(self)

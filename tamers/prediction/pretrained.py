@@ -14,11 +14,11 @@ from ..model.checkpoint import as_checkpoint, Checkpoint
 from ..model.sample import Known, KNOWN, save_known
 
 # %% auto #0
-__all__ = ['CONFIG', 'HEAD', 'LOCAL', 'CARD', 'encoder_places', 'is_pretrained', 'describe_head', 'copy_encoder', 'model_card',
-           'write_pretrained', 'read_pretrained']
+__all__ = ['CONFIG', 'HEAD', 'VOICE_FILE', 'LOCAL', 'CARD', 'encoder_places', 'is_pretrained', 'describe_head', 'copy_encoder',
+           'model_card', 'write_pretrained', 'read_voices', 'read_pretrained']
 
 # %% ../../nbs/8_prediction/3_pretrained.ipynb #4f27d262
-CONFIG, HEAD = 'config.json', 'model.safetensors'
+CONFIG, HEAD, VOICE_FILE = 'config.json', 'model.safetensors', 'voices.safetensors'
 
 def encoder_places(folder: Path) -> dict:
     "The encoders that lie beside a head: {kind: folder}."
@@ -36,8 +36,8 @@ def describe_head(
     ckpt: Checkpoint,
     embedded: list[str],   # kinds of encoder that lie in the folder
 ) -> dict:
-    "What config.json says: all of a checkpoint but its weights and the state of its training."
-    about = {k: v for k, v in asdict(ckpt).items() if k not in ('model', 'trainer')}
+    "What config.json says: all of a checkpoint but its weights, its voices and the state of its training."
+    about = {k: v for k, v in asdict(ckpt).items() if k not in ('model', 'trainer', 'voices')}
     about['config'] = {k: v for k, v in ckpt.config.items() if k not in LOCAL}
     if root := ckpt.config['root']: about['config']['root'] = Path(root).name
     for kind in embedded: about['encoders'][kind]['name'] = kind
@@ -101,9 +101,21 @@ def write_pretrained(
     for kind in embedded: copy_encoder(encoders[kind], folder/kind)
     with atomic_path(folder/HEAD) as tmp: tmp.write_bytes(save(weights, dict(format='pt')))
     with atomic_path(folder/CONFIG) as tmp: tmp.write_text(json.dumps(describe_head(ckpt, embedded), indent=1))
+    if ckpt.voices:
+        tensors = {k: x.contiguous() for k, x in ckpt.voices.items() if k != 'names'}
+        with atomic_path(folder/VOICE_FILE) as tmp:
+            tmp.write_bytes(save(tensors, dict(names=json.dumps(ckpt.voices['names']))))
     if known: save_known(replace(known, texts=[''] * len(known.ids)), folder/KNOWN)   # the words stay at home
     for file in [*home.glob('README.md'), *home.glob('LICENSE*')]: shutil.copyfile(file, folder/file.name)
     if not (home/'README.md').is_file(): (folder/'README.md').write_text(model_card(ckpt), encoding='utf-8')
+
+# %% ../../nbs/8_prediction/3_pretrained.ipynb #860d47f7
+def read_voices(path: Path) -> dict:
+    "The voices in a file as a checkpoint has them; none without a file."
+    from safetensors import safe_open
+    if not path.is_file(): return {}
+    with safe_open(path, 'pt') as f:
+        return dict(names=json.loads((f.metadata() or {}).get('names', '[]')), **{k: f.get_tensor(k) for k in f.keys()})
 
 # %% ../../nbs/8_prediction/3_pretrained.ipynb #4e4448f4
 def read_pretrained(folder: str | Path) -> Checkpoint:
@@ -112,6 +124,7 @@ def read_pretrained(folder: str | Path) -> Checkpoint:
     from safetensors.torch import load_file
     folder = Path(folder)
     try:
+        voices = read_voices(folder/VOICE_FILE)
         about = json.loads((folder/CONFIG).read_text(encoding='utf-8'))
         if not isinstance(about, dict) or about.pop('model_type', None) != 'tamers':
             raise ValueError('its config.json is of another library: it does not say "model_type": "tamers"')
@@ -119,4 +132,4 @@ def read_pretrained(folder: str | Path) -> Checkpoint:
     except (OSError, ValueError, SafetensorError) as e:
         raise TamersError(f'{folder}: not a model of TAMERS ({e}); '
                           'name a folder that save_pretrained wrote, a best.pt, or a name on the hub') from e
-    return as_checkpoint(folder, dict(about, model=weights))
+    return as_checkpoint(folder, dict(about, model=weights, voices=voices))

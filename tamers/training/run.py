@@ -27,15 +27,16 @@ from ..model.fusion import FusionModel
 from ..model.losses import identities, objective_of
 from ..model.checkpoint import check_encoders, Checkpoint, load_checkpoint, save_checkpoint
 from ..model.sample import dev_of, KNOWN, sample_known, save_known
+from ..model.voices import corpus_voice, spoken, Voices
 from ..measure.calibration import fit_temperature
 from .step import evaluate, param_groups
 from .watch import BestScore, MetricsLog, Plateau, score_of
 from .loop import Trainer
 
 # %% auto #0
-__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'kept_file', 'encoders_of', 'reader_of', 'prepare_data', 'adapted', 'model_arguments',
-           'make_trainer', 'standardise_inputs', 'log_of', 'Run', 'uncalibrated', 'given_rates', 'stop_on_signal',
-           'finish', 'train', 'fit_head', 'train_in', 'train_everywhere', 'demo_head']
+__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'kept_file', 'encoders_of', 'reader_of', 'prepare_data', 'adapted', 'know_voices',
+           'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of', 'Run', 'uncalibrated', 'given_rates',
+           'stop_on_signal', 'finish', 'train', 'fit_head', 'train_in', 'train_everywhere', 'demo_head']
 
 # %% ../../nbs/6_training/7_run.ipynb #4bd4b177
 def kept_file(cfg: TrainConfig) -> str | None:
@@ -100,6 +101,24 @@ def adapted(cfg: TrainConfig, reader: Reader, encoder: Encoder, corpus: Corpus) 
     return make_encoders(None, str(folder), context_turns=cfg.context_turns, context_speakers=cfg.context_speakers,
         device=str(encoder.device), amp=cfg.amp)['text']
 
+# %% ../../nbs/6_training/7_run.ipynb #6d50cc20
+def know_voices(
+    cfg: TrainConfig,
+    train: Split,
+    dev: Split,
+    say=print,
+) -> tuple[Split, Split, Voices | None]:  # train and dev without voices, and the voices of train
+    "Take the voices of their speakers out of two splits; without `--normalise speaker` nothing is done."
+    if cfg.normalise != 'speaker': return train, dev, None
+    rows, x = spoken(train.utterances), train.features.audio
+    if not rows:
+        raise TamersError(f'--normalise speaker: {cfg.root} names no speaker in train; give its table a column '
+                          'speaker, or use --normalise corpus')
+    voices = Voices(corpus_voice(x, tokens=cfg.audio_pooling == 'tokens')).met(train, rows)
+    new = {s: i for s, i in spoken(dev.utterances).items() if s not in rows}
+    say(f'voices: {len(rows)} speakers of train are known; {len(new)} new ones of dev by their own clips, unlabelled')
+    return voices.out_of(train), voices.met(dev, new).out_of(dev), voices
+
 # %% ../../nbs/6_training/7_run.ipynb #918cc381
 def model_arguments(cfg: TrainConfig, train: Split, encoders: dict) -> dict:
     "What `FusionModel` is made with."
@@ -159,6 +178,7 @@ class Run:
     model_args: dict      # rebuild the model
     encoders: dict        # `audio` and `text`
     dealt: list[Utterance] = field(default_factory=list) # all rows, if their splits are to be kept in a file
+    voices: Voices | None = None   # of the speakers of train, with `--normalise speaker`
     cleared: bool = False # whether the files of an earlier run are gone
 
     @property
@@ -177,7 +197,8 @@ def save(self: Run, metrics: dict, better: bool) -> None:
     weights = {k: v.cpu() for k, v in t.judged.state_dict().items()}
     encoders = {k: dict(spec=e.spec, name=e.name, revision=e.revision) for k, e in self.encoders.items()}
     now = Checkpoint(weights, self.model_args, encoders, asdict(self.cfg), dict(metrics, epoch=t.epoch, step=t.step),
-                     t.train.counts.tolist(), t.state(), classes=list(t.train.classes))
+                     t.train.counts.tolist(), t.state(), classes=list(t.train.classes),
+                     voices=self.voices.state() if self.voices else {})
     if better: save_checkpoint(now, self.folder/'best.pt')
     save_checkpoint(now, self.folder/'last.pt')
 
@@ -210,6 +231,9 @@ def check_fits(self: Run, ckpt: Checkpoint) -> None:
     if set(ckpt.encoders) != set(self.encoders):
         raise TamersError(f'{path}: trained on {trained}, this run uses {used}; set --modality as in training')
     check_same_classes(path, ckpt.classes, 'this corpus', self.trainer.train.classes)
+    then, now = ckpt.config.get('normalise', 'corpus'), self.cfg.normalise
+    if then != now: raise TamersError(f'{path}: trained with --normalise {then}, this run says {now}; '
+                                      'say the same, or train anew without --load-checkpoint')
     check_encoders(ckpt, {k: e.spec for k, e in self.encoders.items()}, path)
     defaults = {k: p.default for k, p in inspect.signature(FusionModel).parameters.items()}
     then, now = defaults | ckpt.model_args, defaults | self.model_args
@@ -340,10 +364,11 @@ def fit_head(
 ) -> None:
     "Train a head on splits that are ready: best.pt with its temperature, last.pt, the log, and a sample of dev."
     ckpt = load_checkpoint(cfg.load_checkpoint) if cfg.load_checkpoint else None
+    train, dev, voices = know_voices(cfg, train, dev, say)
     trainer, args = make_trainer(cfg, acc, train, dev, encoders)
-    run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders, dealt=dealt)
+    run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders, dealt=dealt, voices=voices)
     if ckpt: run.resume(ckpt, typed, say)
-    else: standardise_inputs(trainer.model, train, cfg.batch_size)
+    elif cfg.normalise != 'none': standardise_inputs(trainer.model, train, cfg.batch_size)
     if not cfg.store:
         cut = len(train.features.cut)
         say(f'{cut} inputs of train are longer than the window of their encoder and were cut at their end')
