@@ -38,7 +38,8 @@ def test_a_folder_that_was_written_before_still_loads(given):
     assert read_pretrained(folder).classes == list(EMOTIONS)
 
 
-@pytest.mark.parametrize('labels', [dict(id2label={'1': 'joy', '2': 'anger'}), dict(id2label='joy'), dict(id2label=None),
+@pytest.mark.parametrize("labels", [dict(id2label={"1": "joy", "2": "anger"}), dict(id2label="joy"),
+                                    dict(id2label=None),
                                     dict(label2id=dict(joy=0)), dict(id2label={}), dict(label2id=[1]),
                                     dict(id2label={str(i): [i] for i in range(7)}, label2id=None)])
 def test_damaged_classes_are_refused(given, labels):
