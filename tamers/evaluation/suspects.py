@@ -15,8 +15,9 @@ from ..data.tables import check_unique, csv_rows
 from ..data.partition import as_read
 
 # %% auto #0
-__all__ = ['USUAL', 'ANSWER_COLUMNS', 'FOLDS_FILE', 'sure_of', 'label_suspects', 'standardise', 'pair_suspects', 'Answers',
-           'name_of', 'written', 'numbers', 'read_answers', 'Suspect', 'find_suspects', 'write_suspects']
+__all__ = ['USUAL', 'ANSWER_COLUMNS', 'FOLDS_FILE', 'sure_of', 'label_suspects', 'standardise', 'pair_suspects', 'OutOfFold',
+           'name_of', 'written', 'numbers', 'answers_file', 'read_answers', 'Suspect', 'find_suspects',
+           'write_suspects']
 
 # %% ../../nbs/7_evaluation/10_suspects.ipynb #e16b08b0
 def sure_of(
@@ -69,12 +70,12 @@ def pair_suspects(
     order = order[score[order] < USUAL]
     return known[order], score[order]
 
-# %% ../../nbs/7_evaluation/10_suspects.ipynb #1ab9a2f1
+# %% ../../nbs/7_evaluation/10_suspects.ipynb #7b591bb7
 ANSWER_COLUMNS = ('id', 'fold', 'speaker', 'audio', 'label', 'prediction', 'similarity', 'text')
 FOLDS_FILE = 'out-of-fold.csv'
 
 @dataclass
-class Answers:
+class OutOfFold:
     "Out-of-fold answers to utterances of a corpus."
     utterances: list[Utterance]  # N
     labels: np.ndarray           # (N,) class indices, as the corpus has them now
@@ -83,10 +84,10 @@ class Answers:
     folds: np.ndarray            # (N,) names
     classes: tuple[str, ...]     # C
 
-# %% ../../nbs/7_evaluation/10_suspects.ipynb #70977f38
+# %% ../../nbs/7_evaluation/10_suspects.ipynb #bffa286b
 def name_of(id: str, audio: str, text: str) -> str:
     "What tells a row from the others of its corpus, wherever the corpus lies."
-    return f"{id} ({'/'.join(Path(audio).parts[-2:]) or text})"
+    return f"{Path(id).name} ({'/'.join(Path(audio).parts[-2:]) or text})"
 
 def written(u: Utterance) -> str:
     "The `name_of` an utterance as it comes back from a file."
@@ -97,15 +98,19 @@ def numbers(path: Path, line: int, cells: list[str]) -> list[float]:
     try: return [float(cell or 'nan') for cell in cells]
     except ValueError as e: raise TamersError(f'{path}, line {line}: {e}; have the file written again') from e
 
-# %% ../../nbs/7_evaluation/10_suspects.ipynb #96422d34
+# %% ../../nbs/7_evaluation/10_suspects.ipynb #4162f8f9
+def answers_file(folder: str | Path) -> Path:
+    "The file of out-of-fold answers of a run; `TamersError` if there is none."
+    path = Path(folder)/FOLDS_FILE
+    if path.is_file(): return path
+    raise TamersError(f'{path}: no such file; name the folder of a run of tamers-train --folds')
+
 def read_answers(
     folder: str | Path,           # of a run with folds
     utterances: list[Utterance],  # of the corpus
-) -> Answers:
+) -> OutOfFold:
     "The out-of-fold answers of a run; `TamersError` if they are not about these utterances."
-    path = Path(folder)/FOLDS_FILE
-    if not path.is_file():
-        raise TamersError(f'{path}: no such file; name the folder of a run of tamers-train --folds')
+    path = answers_file(folder)
     rows = list(csv_rows(path, ANSWER_COLUMNS))
     classes = tuple(c for c in (rows[0][1] if rows else ()) if c not in ANSWER_COLUMNS)
     if len(classes) < 2: raise TamersError(f'{path}: has answers for {len(classes)} classes; have it written again')
@@ -124,9 +129,9 @@ def read_answers(
         raise TamersError(f'{path}: holds what is no probability; have it written again')
     near = np.array([numbers(path, n, [row['similarity']])[0] for n, row in rows])
     labels = np.array([classes.index(u.label) for u in found])
-    return Answers(found, labels, probs, near, np.array([row['fold'] for _, row in rows]), classes)
+    return OutOfFold(found, labels, probs, near, np.array([row['fold'] for _, row in rows]), classes)
 
-# %% ../../nbs/7_evaluation/10_suspects.ipynb #53ecd960
+# %% ../../nbs/7_evaluation/10_suspects.ipynb #fa658826
 @dataclass
 class Suspect:
     "A row to listen to, and why."
@@ -140,7 +145,7 @@ class Suspect:
         if self.what == 'pair': return f'words and voice do not fit: {-self.score:.1f} deviations less than usual'
         return f'probably {self.likely}: {self.utterance.label} has a probability of {self.score:.3f}'
 
-def find_suspects(answers: Answers) -> list[Suspect]:
+def find_suspects(answers: OutOfFold) -> list[Suspect]:
     "Rows that are probably wrong: labels, then pairs, the most suspicious first."
     of, names = answers.utterances, answers.classes
     labels = zip(*label_suspects(answers.labels, answers.probs))

@@ -83,6 +83,12 @@ def test_answers_are_found_again_where_the_corpus_has_moved(tmp_path):
     assert found.utterances == moved[::-1] and found.probs[:, 0].tolist() == [.9, .2, .6]
 
 
+def test_ids_that_recur_carry_their_split_in_folds(tmp_path):
+    rows = [Utterance('dia0_utt0', s, 'Oh!', 'joy', f'/there/{s}/dia0_utt0.wav') for s in ('train', 'dev')]
+    folded = [Utterance(f'{u.split}/{u.id}', 'train', u.text, u.label, u.audio) for u in rows]
+    assert read_answers(written(tmp_path/'run', folded), rows).utterances == rows
+
+
 def test_a_mended_label_counts_and_a_new_row_has_no_answer(tmp_path):
     folder = written(tmp_path/'run', said())
     mended = said(label='anger') + said('z')
