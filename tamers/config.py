@@ -14,7 +14,7 @@ from .core import SPLITS, TamersError
 __all__ = ['BOUNDS', 'KIND_NAMES', 'opt', 'DataOptions', 'ClassOptions', 'EncoderOptions', 'StoreOptions', 'AdaptTextOptions',
            'ModelOptions', 'OptimOptions', 'AdaptOptions', 'EvalOptions', 'RunOptions', 'kind_of', 'check_kind',
            'check_ranges', 'flag_of', 'TrainConfig', 'CheckpointOptions', 'AnalyzeConfig', 'SearchConfig',
-           'CompareConfig', 'to_flags']
+           'CompareConfig', 'CheckConfig', 'to_flags']
 
 # %% ../nbs/01_config.ipynb #907646ab
 def opt(
@@ -280,6 +280,20 @@ class CompareConfig(StoreOptions, DataOptions):
     out: str | None = opt(None, 'folder for compare.json; none: <split>-against-<B>/ beside A')
     figures: bool = opt(True, 'draw the differences')
     def __post_init__(self): check_ranges(self)
+
+# %% ../nbs/01_config.ipynb #727ca841
+@dataclass(kw_only=True)
+class CheckConfig(ClassOptions, DataOptions):
+    "Say what is odd in a corpus: before training by its rows and clips, after it by answers out of fold."
+    after: str | None = opt(None, 'folder of a run of tamers-train --folds: list rows that are probably wrong, too')
+    modality: Literal['both', 'text'] = opt('both', 'text: look for no clips')
+    out: str | None = opt(None, 'folder for what is found; none: a new one in checks/')
+    json: bool = opt(False, 'print one JSON object')
+    def __post_init__(self):
+        check_ranges(self)
+        for name in ('transcribe', 'weak_labels'):
+            if getattr(self, name): raise TamersError(f'{flag_of(name)}: tamers-check takes the rows as they are; '
+                                                      'leave it out')
 
 # %% ../nbs/01_config.ipynb #703f7c1c
 def to_flags(

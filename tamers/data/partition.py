@@ -16,8 +16,8 @@ from .tables import check_names, check_spelling, check_unique, csv_rows, decode_
 # %% auto #0
 __all__ = ['SPLIT_BY', 'FLATTERS', 'WHY', 'SPLIT_FILE', 'units_from', 'known', 'together', 'price_of', 'cost_of', 'deal',
            'deal_rows', 'called', 'count_groups', 'hold_out', 'absent', 'unknown_rows', 'off_shares', 'deal_in_two',
-           'crowded', 'partition', 'default_by', 'fold_of', 'folds', 'fold_names', 'leaks', 'as_one', 'as_read',
-           'write_partition', 'one_column', 'read_partition', 'keys_of', 'look_up']
+           'crowded', 'partition', 'default_by', 'fold_of', 'folds', 'fold_names', 'shared', 'leaks', 'as_one',
+           'as_read', 'write_partition', 'one_column', 'read_partition', 'keys_of', 'look_up']
 
 # %% ../../nbs/1_data/6_partition.ipynb #0c38cc70
 SPLIT_BY = ('speaker', 'dialogue', 'random')
@@ -242,18 +242,26 @@ def fold_names(found: list[dict]) -> list[str]:
             for row in zip(*(f['splits'] for f in found))]
 
 # %% ../../nbs/1_data/6_partition.ipynb #eb1a4328
-def leaks(utterances: list[Utterance], splits: list[str]) -> list[str]:
+def shared(utterances: list[Utterance], splits: list[str], what: str) -> dict:  # {name: row numbers}
+    "The rows of each speaker, dialogue, clip or transcript (`what`) that is in two splits or more."
+    rows = defaultdict(list)
+    for i, u in enumerate(utterances):
+        name = normalise(u.text) or None if what == 'transcript' else known(u, what)
+        if name is not None: rows[name].append(i)
+    return {called(name): found for name, found in rows.items() if len({splits[i] for i in found}) > 1}
+
+def leaks(
+    utterances: list[Utterance],
+    splits: list[str],
+    whats: tuple = ('speaker', 'dialogue', 'clip', 'transcript'),
+) -> list[str]:
     "Lines that say which speakers, dialogues, clips and transcripts are in two splits or more."
     lines, order = [], [*SPLITS, *sorted(set(splits) - set(SPLITS))]
-    for what in ('speaker', 'dialogue', 'clip', 'transcript'):
-        seen = defaultdict(Counter)
-        for u, split in zip(utterances, splits, strict=True):
-            name = normalise(u.text) or None if what == 'transcript' else known(u, what)
-            if name is not None: seen[name][split] += 1
-        both = {called(name): found for name, found in seen.items() if len(found) > 1}
-        if not both: continue
-        n = sum(found.total() for found in both.values())
-        where = (f"{name}: {', '.join(s for s in order if s in found)}" for name, found in both.items())
+    for what in whats:
+        if not (both := shared(utterances, splits, what)): continue
+        n = sum(map(len, both.values()))
+        found = {name: {splits[i] for i in rows} for name, rows in both.items()}
+        where = (f"{name}: {', '.join(s for s in order if s in of)}" for name, of in found.items())
         head = f'{what}s in two splits or more: {len(both)}, with {n} of {len(utterances)} rows'
         lines.append(f"{head} ({some(where, 3, '; ')})")
     return lines

@@ -15,9 +15,10 @@ from ..runs import check_model_name, find_checkpoint, pick_device
 from ..data.audio import SAMPLE_RATE
 from ..data.corpus import some
 from ..data.tables import TABLES
+from ..data.oddities import SILENCE
 from ..model.checkpoint import check_encoders, Checkpoint, encoder_of, load_checkpoint
 from ..model.voices import Voice, voices_of
-from .recording import SILENCE, words_of
+from .recording import words_of
 from .known import Familiar, find_known
 from .pretrained import encoder_places, HEAD, is_pretrained, read_pretrained, write_pretrained
 from .answers import accept, combine, Job, make_jobs, Prediction, TOGETHER, Window
