@@ -116,6 +116,8 @@ class ModelOptions:
     label_smoothing: float = opt(0.0, 'share of the label that is spread over all classes', ge=0, lt=1)
     mixup: float = opt(0.0, 'parameter of the Beta distribution that mixes pairs of utterances; 0: no mixing', ge=0)
     class_weight_gamma: float = opt(0.0, 'class weights = inverse frequency to this power, of mean 1; 0: none', ge=0)
+    soft_labels: bool = opt(True, 'train on the distribution of votes where the corpus has them; --no-soft-labels: '
+        'on the majority')
 
 # %% ../nbs/01_config.ipynb #bdae3d8c
 @dataclass(kw_only=True)

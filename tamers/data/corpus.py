@@ -30,6 +30,7 @@ class Utterance:
     turn: int | None = None     # position in the dialogue
     seconds: float | None = None  # length of the clip; None: not read
     sha: str | None = None  # SHA-256 of the bytes of the clip, where it is known
+    votes: tuple | None = None  # pairs of a class and how many raters chose it; None: not known
 
     @property
     def clip(self) -> str | None:

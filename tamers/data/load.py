@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 from ..core import EMOTIONS, SPLITS, TamersError
 from ..classes import Labels
+from ..votes import vote_columns
 from .audio import probe
 from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 from .tables import Census, check_names, check_spelling, check_unique, csv_rows, ENDINGS, FOLDERS
@@ -178,7 +179,8 @@ def arrange(
     census, home = census or Census(), path if path.is_dir() else path.parent
     first, found, places, spelt, used = {}, [], array('q'), {}, {s: Counter() for s in (*SPLITS, None)}
     for line, row in rows:
-        if not (label := census(row['label'], path, line)): continue
+        label, votes = census.judge(row, path, line)
+        if not label: continue
         split, audio, dialogue = '', row.get('audio'), row.get('dialogue') or None
         if own: split = row.get('split', '').lower()
         spelt.setdefault(split, line)
@@ -187,7 +189,8 @@ def arrange(
         used[split][audio] += 1
         id = row.get('id') or name_row(line, audio, used[split][audio])
         clip = os.path.join(home, audio) if audio and clips else None
-        found.append(Utterance(id, split, row.get('text', ''), label, clip, row.get('speaker') or None, dialogue, turn))
+        found.append(Utterance(id, split, row.get('text', ''), label, clip, row.get('speaker') or None, dialogue, turn,
+                               votes=votes))
         begins = first.setdefault(dialogue, line) if dialogue else line
         places.extend((begins, line if turn is None else turn, line))
     places = np.array(places).reshape(-1, 3)
@@ -238,7 +241,9 @@ def find_corpus(root: Path, name: str | None = None) -> tuple:
 
 def is_plain(path: Path) -> bool:
     "Whether a manifest calls its columns as we do, as far as its first row tells."
-    try: return 'label' in next(TABLES[path.suffix.lower()](path, ()))[1]
+    try:
+        row = next(TABLES[path.suffix.lower()](path, ()))[1]
+        return 'label' in row or bool(row.keys() & {'audio', 'text'} and vote_columns(tuple(row)))
     except (TamersError, StopIteration): return True   # reading it tells what is wrong
 
 # %% ../../nbs/1_data/7_load.ipynb #c56f4e77
@@ -312,7 +317,7 @@ def load_corpus(
     else:
         utterances, spans, told = read_meld(root, files, clips, needed, census)
         notes += told
-    classes, notes = census.settle(), notes + census.notes()
+    classes, notes = census.settle(), notes + census.notes() + census.vote_notes()
     if texts and layout and not any(u.text for u in utterances):
         raise TamersError(f'{root}: {layout.title} comes without transcripts; use --modality audio, or --transcribe')
     if whole: utterances = as_one(utterances)

@@ -15,6 +15,7 @@ from ..store.features import Split
 from ..model.checkpoint import load_checkpoint
 from ..measure.scores import SCORES
 from ..measure.groups import group_lines, units_that_matter
+from ..measure.raters import rater_lines
 from ..training.step import Evaluation
 from .maps import plot_confusion, plot_similarity, plot_space
 from .charts import plot_calibration, plot_groups, save_figure
@@ -106,6 +107,7 @@ def summary_text(m: dict) -> str:
     for name, c in m['per_class'].items():
         lines += [f"{name:{wide}} {c['precision']:9.1%} {c['recall']:9.1%} {c['f1']:9.1%} {c['support']:6}"]
     if m.get('groups'): lines += ['', *group_lines(m['groups'])]
+    if 'distribution' in m: lines += ['', *rater_lines(m['distribution'])]
     lines += ['', *confidence_lines(m)]
     if 'recall_at_1' in m: lines += ['', *retrieval_lines(m)]
     return '\n'.join(lines)

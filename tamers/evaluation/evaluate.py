@@ -11,6 +11,7 @@ from ..core import cache_dir, TamersError
 from ..config import AnalyzeConfig
 from ..runs import find_checkpoint, is_shipped, make_accelerator, seed_runs
 from ..classes import Labels, read_label_map
+from ..votes import count_votes
 from ..data.corpus import Utterance
 from ..data.load import load_corpus
 from ..data.partition import SPLIT_FILE
@@ -25,11 +26,12 @@ from ..measure.space import retrieval_metrics
 from ..measure.intervals import limits, resample_runs, run_confusions, score_intervals
 from ..measure.groups import group_scores, group_values, units, units_that_matter
 from ..measure.calibration import apply_temperature, calibration_scores, coverage_at, risk_coverage
+from ..measure.raters import distribution_scores, human_ceiling
 from ..training.step import evaluate, Evaluation
 
 # %% auto #0
-__all__ = ['DEAL', 'corpus_of', 'deal_of', 'inherit', 'load_split', 'intervals_by', 'trust', 'measure', 'train_rows', 'by_group',
-           'find_runs', 'evaluate_checkpoint', 'evaluate_runs', 'summarise_seeds']
+__all__ = ['DEAL', 'corpus_of', 'deal_of', 'inherit', 'load_split', 'intervals_by', 'trust', 'by_raters', 'measure', 'train_rows',
+           'by_group', 'find_runs', 'evaluate_checkpoint', 'evaluate_runs', 'summarise_seeds']
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #0f460d2b
 def corpus_of(ckpt: Checkpoint, path: Path) -> str | None:
@@ -89,6 +91,15 @@ def trust(e: Evaluation, temperature: float) -> dict:
     return dict(calibration=dict(calibration_scores(e.labels, p), temperature=temperature, before=before),
                 selective=dict(aurc=risk_coverage(e.labels, p)['aurc'], coverage_at=reached))
 
+# %% ../../nbs/7_evaluation/4_evaluate.ipynb #3d0c2ecc
+def by_raters(e: Evaluation, split: Split) -> dict:
+    "Scores against the votes of a split, and the human ceiling, resampled by the first unit that matters."
+    counts = count_votes([u.votes for u in split.utterances], split.classes)
+    unit, of = next(iter(units_that_matter(split.utterances).items()))
+    human = human_ceiling(counts, e.probs.argmax(-1), of)
+    return dict(distribution_scores(counts, e.probs), human=human and dict(human, interval_of=unit))
+
+
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #2835bf75
 def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
     "Evaluate the head on a split, with intervals, calibrated probabilities and retrieval."
@@ -97,11 +108,13 @@ def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
     objective = objective_of(ckpt.config, torch.tensor(ckpt.train_counts, device=device), pairs=both)
     ids = identities(split.utterances) if ckpt.config.get('contrastive') == 'duplicates' else None
     e = evaluate(ckpt.build().to(device), x, split.labels, batch_size=ckpt.config['batch_size'],
-                 objective=objective, ids=ids, classes=split.classes)
+                 objective=objective, ids=ids, classes=split.classes,
+                 soft=split.soft if ckpt.config.get('soft_labels') else None)
     e.metrics['intervals_by'] = by = intervals_by(e, split.utterances)
     e.metrics['interval_of'], e.metrics['intervals'] = next(iter(by.items()))
     e.metrics.update(trust(e, ckpt.temperature))
     e.probs = apply_temperature(e.probs, ckpt.temperature)
+    if split.soft is not None: e.metrics['distribution'] = by_raters(e, split)
     if both and len(split.labels) > 1: e.metrics.update(retrieval_metrics(e.z_a, e.z_t))
     return e
 

@@ -34,9 +34,9 @@ from .watch import BestScore, MetricsLog, Plateau, score_of
 from .loop import Trainer
 
 # %% auto #0
-__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'kept_file', 'encoders_of', 'reader_of', 'prepare_data', 'adapted', 'know_voices',
-           'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of', 'Run', 'uncalibrated', 'given_rates',
-           'stop_on_signal', 'finish', 'train', 'fit_head', 'train_in', 'train_everywhere', 'demo_head']
+__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'kept_file', 'encoders_of', 'reader_of', 'prepare_data', 'choose_labels', 'adapted',
+           'know_voices', 'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of', 'Run', 'uncalibrated',
+           'given_rates', 'stop_on_signal', 'finish', 'train', 'fit_head', 'train_in', 'train_everywhere', 'demo_head']
 
 # %% ../../nbs/6_training/7_run.ipynb #4bd4b177
 def kept_file(cfg: TrainConfig) -> str | None:
@@ -85,7 +85,22 @@ def prepare_data(
     train, dev = read_splits(reader, encoders, ('train', 'dev'), store=cfg.store, ready=ready)
     if absent := [name for name, n in zip(train.classes, train.counts) if not n]:
         say(f"train has no rows of {', '.join(absent)}: the model learns never to answer so")
+    train, dev = choose_labels((train, dev), cfg.soft_labels, say)
     return train, dev, encoders, read[0]
+
+# %% ../../nbs/6_training/7_run.ipynb #593a8e2a
+def choose_labels(
+    splits,      # train, and dev
+    soft: bool,  # False: the majority alone
+    say=print,
+) -> list[Split]:
+    "The splits with distributions as labels where train has votes and they are wanted; it is said which."
+    if splits[0].soft is None or not soft:
+        if splits[0].soft is not None: say('votes: trained on the majority; --soft-labels trains on their distribution')
+        return [replace(split, soft=None) for split in splits]
+    say('votes: trained on their distribution; --no-soft-labels trains on the majority')
+    return list(splits)
+
 
 # %% ../../nbs/6_training/7_run.ipynb #622b3522
 def adapted(cfg: TrainConfig, reader: Reader, encoder: Encoder, corpus: Corpus) -> Encoder:
@@ -209,7 +224,8 @@ def calibrate(self: Run) -> None:
     t, best = self.trainer, load_checkpoint(self.folder/'best.pt')
     dev = evaluate(best.build().to(t.accelerator.device), t.dev.features, t.dev.labels, batch_size=t.batch_size,
                    objective=t.objective, ids=t.ids[1], classes=t.dev.classes)
-    save_checkpoint(replace(best, temperature=fit_temperature(dev.labels, dev.probs)), self.folder/'best.pt')
+    labels = dev.labels if t.dev.soft is None else t.dev.soft
+    save_checkpoint(replace(best, temperature=fit_temperature(labels, dev.probs)), self.folder/'best.pt')
 
 # %% ../../nbs/6_training/7_run.ipynb #95da895e
 def uncalibrated(last: Path, folder: str | Path) -> bool:
@@ -269,7 +285,7 @@ def set_rates(self: Run, given: set[str]) -> None:
 
 # %% ../../nbs/6_training/7_run.ipynb #6e0f0a53
 DEV_LOSS = ('contrastive', 'contrastive_weight', 'classification', 'class_weight_gamma', 'focal_gamma',
-            'adjust_tau', 'label_smoothing', 'modality')
+            'adjust_tau', 'label_smoothing', 'soft_labels', 'modality')
 
 @patch
 def forget(self: Run, ckpt: Checkpoint) -> None:
