@@ -10,15 +10,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Optional
 from .core import TamersError, cache_dir, printable
-from .config import AnalyzeConfig, CompareConfig, SearchConfig, TrainConfig, check_ranges, opt
+from .config import AnalyzeConfig, CompareConfig, SearchConfig, TrainConfig, TransferConfig, check_ranges, opt
 from .flags import parser
 from .runs import check_model_name, find_checkpoint, is_shipped, newest_run
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'HIT_COLUMNS', 'Printable', 'command', 'parse', 'check_root', 'model_line', 'checkpoint_of',
            'checkpoint_line', 'is_log', 'config_from_flags', 'train_and_compare_seeds', 'tamers_train',
-           'tamers_analyze', 'tamers_compare', 'hit_line', 'hit_json', 'tamers_search', 'ModelChoice', 'PredictConfig',
-           'recordings_in', 'questions', 'tamers_predict', 'AppConfig', 'tamers_app']
+           'tamers_analyze', 'tamers_compare', 'tamers_transfer', 'hit_line', 'hit_json', 'tamers_search',
+           'ModelChoice', 'PredictConfig', 'recordings_in', 'questions', 'tamers_predict', 'AppConfig', 'tamers_app']
 
 # %% ../nbs/99_commands.ipynb #7c09b220
 class Printable:
@@ -63,6 +63,10 @@ EXAMPLES = {
   tamers-compare A B --split dev --resample dialogue,speaker
   tamers-compare five-seeds-of-A five-seeds-of-B        means over the seeds
   tamers-compare A B --root other-corpus""",
+    'tamers-transfer': """examples:
+  tamers-transfer RAVDESS TESS nEMO --modality audio    a matrix: learnt on each, tested on each
+  tamers-transfer A B --label-map map.txt               where the same class goes by two names
+  tamers-transfer A B --out results                     again, to go on where it was interrupted""",
     'tamers-search': """examples:
   tamers-search "Oh my God!"                            the clips nearest to a sentence
   tamers-search clip.wav --split dev --top 3            the sentences nearest to a clip
@@ -196,6 +200,17 @@ def tamers_compare(flags):
     for place in (a, b): print(checkpoint_line(place))
     from tamers.evaluation.compare import compare
     compare(a, b, cfg)
+
+# %% ../nbs/99_commands.ipynb #0c71b4ef
+@command
+def tamers_transfer(flags):
+    "Entry point of `tamers-transfer`."
+    corpora = dict(nargs='*', metavar='CORPUS', help='folders or tables, as --root of tamers-train takes them')
+    given = parse(TransferConfig, 'tamers-transfer', flags, 'CORPUS CORPUS... [flags]', roots=corpora)
+    roots, cfg = given.pop('roots', []), TransferConfig(**given)
+    for root in roots: check_root(root)
+    from tamers.evaluation.transfer import transfer
+    transfer(roots, cfg)
 
 # %% ../nbs/99_commands.ipynb #753367c6
 HIT_COLUMNS = f"{'rank':>4}  {'near':>6}  {'id':14} {'label':8}  transcript, clip"
