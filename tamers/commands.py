@@ -10,16 +10,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Optional
 from .core import TamersError, cache_dir, printable
-from .config import AnalyzeConfig, CheckConfig, CompareConfig, SearchConfig, TrainConfig, check_ranges, opt
+from .config import AnalyzeConfig, CheckConfig, CompareConfig, SearchConfig, TrainConfig, TransferConfig
+from .config import check_ranges, opt
 from .flags import parser
 from .runs import check_model_name, find_checkpoint, is_shipped, newest_run
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'HIT_COLUMNS', 'Printable', 'command', 'parse', 'check_root', 'model_line', 'checkpoint_of',
            'checkpoint_line', 'is_log', 'config_from_flags', 'train_and_compare_seeds', 'tamers_train',
-           'tamers_analyze', 'tamers_compare', 'check_json', 'tamers_check', 'hit_line', 'hit_json', 'tamers_search',
-           'ModelChoice', 'PredictConfig', 'recordings_in', 'questions', 'speakers_of', 'tamers_predict', 'AppConfig',
-           'tamers_app']
+           'tamers_analyze', 'tamers_compare', 'check_json', 'tamers_check', 'tamers_transfer', 'hit_line', 'hit_json',
+           'tamers_search', 'ModelChoice', 'PredictConfig', 'recordings_in', 'questions', 'speakers_of',
+           'tamers_predict', 'AppConfig', 'tamers_app']
 
 # %% ../nbs/99_commands.ipynb #7c09b220
 class Printable:
@@ -71,6 +72,10 @@ EXAMPLES = {
   tamers-check my-folder --after folds                  and labels that are probably wrong, to listen to
 
 Nothing of the corpus is changed. Exit code 0: nothing is odd; 1: something is; 2: it could not be checked.""",
+    'tamers-transfer': """examples:
+  tamers-transfer RAVDESS TESS nEMO --modality audio    a matrix: learnt on each, tested on each
+  tamers-transfer A B --label-map map.txt               where the same class goes by two names
+  tamers-transfer A B --out results                     again, to go on where it was interrupted""",
     'tamers-search': """examples:
   tamers-search "Oh my God!"                            the clips nearest to a sentence
   tamers-search clip.wav --split dev --top 3            the sentences nearest to a clip
@@ -237,6 +242,17 @@ def tamers_check(flags):
     if cfg.json: print(check_json(found, files))
     elif files: print('\nwritten:', *files, sep='\n  ')
     if not found.clean: raise SystemExit(1)
+
+# %% ../nbs/99_commands.ipynb #0c71b4ef
+@command
+def tamers_transfer(flags):
+    "Entry point of `tamers-transfer`."
+    corpora = dict(nargs='*', metavar='CORPUS', help='folders or tables, as --root of tamers-train takes them')
+    given = parse(TransferConfig, 'tamers-transfer', flags, 'CORPUS CORPUS... [flags]', roots=corpora)
+    roots, cfg = given.pop('roots', []), TransferConfig(**given)
+    for root in roots: check_root(root)
+    from tamers.evaluation.transfer import transfer
+    transfer(roots, cfg)
 
 # %% ../nbs/99_commands.ipynb #753367c6
 HIT_COLUMNS = f"{'rank':>4}  {'near':>6}  {'id':14} {'label':8}  transcript, clip"

@@ -14,7 +14,7 @@ from .core import SPLITS, TamersError
 __all__ = ['BOUNDS', 'KIND_NAMES', 'opt', 'DataOptions', 'ClassOptions', 'EncoderOptions', 'StoreOptions', 'AdaptTextOptions',
            'ModelOptions', 'OptimOptions', 'AdaptOptions', 'EvalOptions', 'RunOptions', 'kind_of', 'check_kind',
            'check_ranges', 'flag_of', 'TrainConfig', 'CheckpointOptions', 'AnalyzeConfig', 'SearchConfig',
-           'CompareConfig', 'CheckConfig', 'to_flags']
+           'CompareConfig', 'CheckConfig', 'TransferConfig', 'to_flags']
 
 # %% ../nbs/01_config.ipynb #907646ab
 def opt(
@@ -296,6 +296,24 @@ class CheckConfig(ClassOptions, DataOptions):
         for name in ('transcribe', 'weak_labels'):
             if getattr(self, name): raise TamersError(f'{flag_of(name)}: tamers-check takes the rows as they are; '
                                                       'leave it out')
+
+# %% ../nbs/01_config.ipynb #bf103181
+@dataclass(kw_only=True)
+class TransferConfig(EvalOptions, AdaptOptions, OptimOptions, ModelOptions, StoreOptions, EncoderOptions, DataOptions):
+    "Train on each corpus and test on each, on the classes that all share."
+    out: str | None = opt(None, 'folder for heads and results; the same command goes on there; none: a new one in '
+        'checkpoints/')
+    overwrite: bool = opt(False, 'allow --out to hold earlier results, which are replaced')
+    figures: bool = opt(True, 'draw the matrix')
+    def __post_init__(self):
+        self.training()
+        if self.root: raise TamersError(f'--root {self.root}: the corpora are named without a flag')
+        if self.split_file: raise TamersError(f'--split-file {self.split_file}: is of one corpus, and here are several')
+
+    def training(self, **more) -> TrainConfig:
+        "The settings of one of the heads."
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('out', 'figures')}
+        return TrainConfig(**own | more)
 
 # %% ../nbs/01_config.ipynb #703f7c1c
 def to_flags(

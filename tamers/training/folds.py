@@ -20,7 +20,8 @@ from ..config import TrainConfig
 from ..runs import few_threads, make_accelerator, new_run_folder
 from ..data.corpus import some, Utterance
 from ..data.demo import DEMO_NOTICE
-from ..data.partition import absent, default_by, fold_names, folds, known, read_partition, SPLIT_BY, write_partition
+from ..data.partition import absent, default_by, fold_names, folds, known, read_partition
+from ..data.partition import SPLIT_BY, write_partition
 from ..store.features import Split, StoredFeatures
 from ..store.splits import read_splits
 from ..model.checkpoint import load_checkpoint
@@ -287,10 +288,12 @@ def price_lines(price: dict, by: str, units: int) -> list[str]:
     def line(k):
         low, high = (100 * x for x in price[k]['interval'])
         return f"  {SCORES[k]:12} {100 * price[k]['difference']:+6.1f} points [{low:+.1f}, {high:+.1f}]"
+    meaning = f'Nothing here says that a random split flatters: {by}s that train has heard are no easier than others.'
+    if price['uar']['interval'][0] > 0:
+        meaning = (f'So much would a random split have flattered: it tests on {by}s that train has heard, '
+                   'and those to come it will not have heard.')
     return [f'The score of a random split minus that of a {by} split (95 % interval by {by}, {units}):',
-            *map(line, SHOWN),
-            f'So much would a random split have flattered: it tests on {by}s that train has heard, '
-            'and those to come it will not have heard.']
+            *map(line, SHOWN), meaning]
 
 # %% ../../nbs/6_training/9_folds.ipynb #010b0e0b
 def fold_folders(folder: Path, found: list[dict]) -> list[Path]:

@@ -67,7 +67,7 @@ def check_alone(
                           'the same command with the same --save-path goes on by itself')
     if cfg.metrics_log:
         raise TamersError(f'--metrics-log: not with {flag}; every run has a metrics.jsonl in its own folder')
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise TamersError(f'{flag}: not under torchrun; start the command by itself')
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise TamersError(f'{flag}: not under torchrun; start it alone')
     if cfg.seeds and cfg.folds: raise TamersError('--seeds --folds: choose one')
     if cfg.save_path and not cfg.overwrite and any((Path(cfg.save_path)/n).exists() for n in ('best.pt', 'last.pt')):
         raise TamersError(f'--save-path {cfg.save_path}: holds a single run; choose another folder for {flag}')

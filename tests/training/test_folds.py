@@ -17,7 +17,7 @@ from tamers.data.partition import folds
 from tamers.evaluation.analyze import analyze
 from tamers.model.checkpoint import load_checkpoint
 from tamers.runs import make_accelerator
-from tamers.training.folds import part_splits, price_of_random, read_whole, train_folds
+from tamers.training.folds import part_splits, price_lines, price_of_random, read_whole, train_folds
 
 QUIET = dict(say=lambda *_: None)
 
@@ -82,7 +82,7 @@ def test_what_is_written_agrees(run):
     kept = json.loads((out/'folds.json').read_text())
     assert kept['scores'] == found['scores'] and [f['name'] for f in kept['folds']] == ['1', '2', '3']
     assert {row['id']: row['fold'] for row in rows(out/'folds.csv')} == {row['id']: row['fold'] for row in answered}
-    for text in 'fold 1', 'spread (sd)', 'by speaker (6)', 'would a random split have flattered': assert text in said
+    for text in 'fold 1', 'spread (sd)', 'by speaker (6)', 'The score of a random split minus': assert text in said
 
 
 def test_the_price_is_that_of_the_same_rows(run):
@@ -154,7 +154,7 @@ def test_an_error_of_a_fold_is_that_of_the_command(run, tmp_path):
 
 
 def test_the_demo_corpus_whose_ids_recur(tmp_path):
-    "Rows are named by split and id; `tamers-analyze` finds what a fold was tested on; voice and words have a similarity."
+    "Rows are named by split and id; `tamers-analyze` finds what a fold was tested on."
     found = train_folds(TrainConfig(folds='4', epochs=1, batch_size=256, device='cpu', num_workers=0, price=False,
                                     save_path=str(tmp_path/'run')), processes=1, **QUIET)
     answered = rows(tmp_path/'run'/'out-of-fold.csv')
@@ -186,6 +186,8 @@ def test_the_price_and_its_interval():
     assert price['uar']['difference'] == pytest.approx(.25) and price['uar']['interval'][0] > 0
     back = price_of_random(truth, truth, worse, of)
     assert back['uar']['difference'] == -price['uar']['difference']
+    assert 'would a random split have flattered' in price_lines(price, 'speaker', 10)[-1]
+    assert 'Nothing here says' in price_lines(back, 'speaker', 10)[-1]
 
 
 @pytest.mark.parametrize('changes, problem', [
