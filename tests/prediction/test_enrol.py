@@ -145,7 +145,7 @@ def test_the_command(demo, clips, tmp_path, capsys):
     (row,), err, code = ask(clips[0], '--speaker', 'anna', '--enrol', *clips[1:])
     assert code == 0 and 'the voice of anna is known from 5 recordings' in err
     assert row['confidence'] != plain[0]['confidence']
-    (same,), _, _ = ask('--speaker', 'anna', '--enrol', *clips[1:], '--', clips[0])
+    (same,), _, _ = ask('--enrol', *clips[1:], '--speaker', 'anna', clips[0])
     assert same == row
     _, err, code = ask(clips[0], '--speaker', 'anna')
     assert code == 2 and 'speaker anna: is not known; known: nobody' in err

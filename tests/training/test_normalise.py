@@ -40,7 +40,7 @@ def test_the_checkpoint_has_the_speakers_of_train_alone(run, capsys):
     voices = voices_of(ckpt)
     assert {s: v.n for s, v in voices.speakers.items()} == dict(anna=14, bob=14) and voices.corpus.n == 28
     said = capsys.readouterr().out
-    assert 'voices: 2 speakers of train are known; 1 new ones of dev by their own clips, unlabelled' in said
+    assert 'voices: speakers of train: 2; new ones of dev' in said and 'scores are transductive: 1' in said
 
 
 def test_corpus_keeps_no_voices_and_none_standardises_nothing(run):
