@@ -131,7 +131,8 @@ def know_voices(
                           'speaker, or use --normalise corpus')
     voices = Voices(corpus_voice(x, tokens=cfg.audio_pooling == 'tokens')).met(train, rows)
     new = {s: i for s, i in spoken(dev.utterances).items() if s not in rows}
-    say(f'voices: {len(rows)} speakers of train are known; {len(new)} new ones of dev by their own clips, unlabelled')
+    say(f'voices: speakers of train: {len(rows)}; new ones of dev, each known by all clips of dev without labels, '
+        f'so that their scores are transductive: {len(new)}')
     return voices.out_of(train), voices.met(dev, new).out_of(dev), voices
 
 # %% ../../nbs/6_training/7_run.ipynb #918cc381
