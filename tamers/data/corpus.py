@@ -14,7 +14,7 @@ from ..core import cut, EMOTIONS, SPLITS, TamersError
 
 # %% auto #0
 __all__ = ['Utterance', 'some', 'is_timed', 'count_table', 'markdown_table', 'group_reasons', 'broken_rows', 'Corpus', 'no_rows',
-           'notice_times', 'normalise', 'notice_repeats', 'notice_disagreements']
+           'notice_times', 'normalise', 'notice_repeats', 'disagreements', 'notice_disagreements']
 
 # %% ../../nbs/1_data/3_corpus.ipynb #c518e79f
 @dataclass(slots=True)
@@ -92,6 +92,7 @@ class Corpus:
     needed: tuple = ('train', 'dev')              # splits that must not be empty
     said: list = field(default_factory=list)      # all rows, also those that are left out: what dialogues are made of
     classes: tuple = EMOTIONS                     # the class set of its labels
+    dealt: bool = False                           # the splits are not its own: they were dealt out, or come from a file
 
     def __repr__(self):
         name, only = Path(self.root).resolve().name, '' if is_timed(self.utterances) else ', text only'
@@ -169,14 +170,17 @@ def notice_repeats(utterances: list[Utterance]) -> list[str]:
     return notes
 
 # %% ../../nbs/1_data/3_corpus.ipynb #cfc670e8
-def notice_disagreements(utterances: list[Utterance]) -> list[str]:
-    "A line about clips that carry different labels in different rows."
+def disagreements(utterances: list[Utterance]) -> list[list[Utterance]]:
+    "The rows of each clip that carries different labels in different rows."
     first, torn, rows = {}, set(), defaultdict(list)
     for u in utterances:
         if (clip := u.clip) and first.setdefault(clip, u.label) != u.label: torn.add(clip)
     for u in utterances:
         if (clip := u.clip) in torn: rows[clip].append(u)
-    if not rows: return []
-    named = some((' and '.join(f'{u.split} {u.id} {u.label}' for u in same[:3]) for same in rows.values()), 4, '; ')
-    n = sum(map(len, rows.values()))
-    return [f'clips whose rows disagree about the label: {len(rows)}, in {n} rows ({named})']
+    return list(rows.values())
+
+def notice_disagreements(utterances: list[Utterance]) -> list[str]:
+    "A line about clips that carry different labels in different rows."
+    if not (torn := disagreements(utterances)): return []
+    named = some((' and '.join(f'{u.split} {u.id} {u.label}' for u in same[:3]) for same in torn), 4, '; ')
+    return [f'clips whose rows disagree about the label: {len(torn)}, in {sum(map(len, torn))} rows ({named})']

@@ -348,11 +348,6 @@ def read_layout(
     "Rows as those of a manifest, their audio relative to `root`, and lines about the corpus."
     rows, notes = layout.read(root, files)
     if not rows: raise TamersError(f"{root}: no row as {layout.title}; {'; '.join(notes) or 'it has no clips'}")
-    split = [row['audio'] for row in rows if row.get('split')]
-    loose = [row['audio'] for row in rows if not row.get('split')]
-    if split and loose:
-        raise TamersError(f'{root}: has clips in splits ({some(split, 2)}) and clips in none ({some(loose, 4)}); '
-                          'put all of them in splits, or none')
     there = {'/'.join((*parts, name)) for parts, name in files}
     for row in rows:
         beside = os.path.splitext(row['audio'])[0] + '.txt'

@@ -14,6 +14,7 @@ from ..classes import Labels, read_label_map
 from ..votes import count_votes
 from ..data.corpus import Utterance
 from ..data.load import load_corpus
+from ..data.partition import SPLIT_FILE
 from ..data.demo import demo_corpus
 from ..store.store import Workers
 from ..store.features import Split
@@ -29,13 +30,25 @@ from ..measure.raters import distribution_scores, human_ceiling
 from ..training.step import evaluate, Evaluation
 
 # %% auto #0
-__all__ = ['corpus_of', 'inherit', 'load_split', 'intervals_by', 'trust', 'by_raters', 'measure', 'train_rows', 'by_group',
-           'find_runs', 'evaluate_checkpoint', 'evaluate_runs', 'summarise_seeds']
+__all__ = ['DEAL', 'corpus_of', 'deal_of', 'inherit', 'load_split', 'intervals_by', 'trust', 'by_raters', 'measure', 'train_rows',
+           'by_group', 'find_runs', 'evaluate_checkpoint', 'evaluate_runs', 'summarise_seeds']
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #0f460d2b
 def corpus_of(ckpt: Checkpoint, path: Path) -> str | None:
     "The corpus a head was trained on; None, the demo corpus, for the one that ships, whose own is not here."
     return None if is_shipped(path) else ckpt.config['root']
+
+# %% ../../nbs/7_evaluation/4_evaluate.ipynb #472c48ce
+DEAL = ('split_by', 'split_seed', 'split_file')
+
+def deal_of(cfg: AnalyzeConfig, then: dict, path: Path) -> dict:
+    "Where the splits come from: as `cfg` says, else from the file beside the checkpoint, else as in training."
+    asked, beside = {k: getattr(cfg, k) for k in DEAL}, path.with_name(SPLIT_FILE)
+    if cfg.split_file: return asked
+    found = {k: then.get(k) if asked[k] is None else asked[k] for k in DEAL}
+    if any(value is not None for value in asked.values()): return dict(found, split_file=None)
+    if then and beside.is_file(): return dict(found, split_file=str(beside))
+    return found
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #b73e79d2
 def inherit(cfg: AnalyzeConfig, ckpt: Checkpoint, path: Path) -> dict:
@@ -48,8 +61,7 @@ def inherit(cfg: AnalyzeConfig, ckpt: Checkpoint, path: Path) -> dict:
         allow_outside=cfg.allow_outside or same.get('allow_outside', False),
         transcribe=cfg.transcribe or then.get('transcribe'),
         labels=Labels(tuple(ckpt.classes), read_label_map(cfg.label_map or same.get('label_map'))),
-        corpus=cfg.corpus or same.get('corpus'), split_by=cfg.split_by or same.get('split_by'),
-        split_seed=cfg.split_seed or same.get('split_seed', 0),
+        corpus=cfg.corpus or same.get('corpus'), **deal_of(cfg, same, path),
         store_root=Path(cfg.store_path or then.get('store_path') or cache_dir()/'store'))
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #0be31bc2
@@ -112,7 +124,7 @@ def train_rows(ckpt: Checkpoint, path: Path) -> list[Utterance] | None:
     if is_shipped(path): return None
     try:
         how = inherit(AnalyzeConfig(), ckpt, path)
-        same = {k: how[k] for k in ('labels', 'corpus', 'split_by', 'split_seed')}
+        same = {k: how[k] for k in ('labels', 'corpus', *DEAL)}
         root = how['root'] or demo_corpus()
         return load_corpus(root, skip_bad=True, clips=False, split='train', **same).split('train')
     except TamersError: return None

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np, soxr
 from fastcore.basics import patch
 from ..core import TamersError
-from ..data.audio import check_length, check_size, Clip, read_blocks, SAMPLE_RATE, WINDOW
+from ..data.audio import check_length, check_size, Clip, read_blocks, SAMPLE_RATE
+from ..data.oddities import level, QUIET, SHORTEST
 
 # %% auto #0
-__all__ = ['BLOCK', 'OVERLAP', 'SILENCE', 'QUIET', 'mono', 'Recording', 'cut_windows', 'level', 'words_of', 'text_oddities']
+__all__ = ['BLOCK', 'OVERLAP', 'mono', 'Recording', 'cut_windows', 'words_of', 'text_oddities']
 
 # %% ../../nbs/8_prediction/1_recording.ipynb #88dafd59
 def mono(
@@ -85,14 +86,6 @@ def cut_windows(
             held, start = held[hop:], start + hop
     yield start, held
 
-# %% ../../nbs/8_prediction/1_recording.ipynb #3d6c23b0
-SILENCE, QUIET = -60., -50.  # dB below full scale, of the loudest 25 ms
-
-def level(wave: np.ndarray) -> float:
-    "The level of the loudest 25 ms in dB below full scale; -200 for zeros."
-    frames = np.resize(wave, (max(1, len(wave) // WINDOW), WINDOW)).astype(np.float64)
-    return max(-200., 10 * np.log10(np.square(frames).mean(1).max() + 1e-20))
-
 # %% ../../nbs/8_prediction/1_recording.ipynb #9a676c9a
 @patch
 def windows(self: Recording,
@@ -122,7 +115,7 @@ def oddities(self: Recording) -> list[str]:
     if self.level < QUIET:
         odd.append(f'very quiet (its loudest moment {-self.level:.0f} dB below full scale); '
                    'come nearer to the microphone')
-    if self.seconds < 0.5: odd.append(f'{self.seconds:.2f} s of sound: too short to tell a tone of voice')
+    if self.seconds < SHORTEST: odd.append(f'{self.seconds:.2f} s of sound: too short to tell a tone of voice')
     return odd
 
 # %% ../../nbs/8_prediction/1_recording.ipynb #3783a772

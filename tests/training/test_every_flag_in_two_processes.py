@@ -14,7 +14,7 @@ from tests.harness.faults import make_inputs
 ELSEWHERE = {'seeds', 'load_checkpoint', 'recipe',           # ways to start a run, not settings of one
              'audio_revision', 'text_revision',              # of the hub
              'transcribe', 'weak_labels', 'store',           # another kind of corpus, or of run
-             'corpus', 'split_by', 'split_seed',             # of folders without splits
+             'corpus', 'split_by', 'split_seed', 'split_file', # of folders without splits
              'text_layer',                                   # not with an adapted encoder
              'soft_labels',                                  # on, and the manifest has votes
              'modality', 'amp'}                              # both, and bfloat16, are what there is to see
