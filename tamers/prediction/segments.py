@@ -13,7 +13,7 @@ from ..core import cut, printable, TamersError
 from .answers import Prediction
 
 # %% auto #0
-__all__ = ['LONGEST', 'Segment', 'one_line', 'check_times', 'segment', 'group_words', 'join_speakers', 'check_timed']
+__all__ = ['LATEST', 'Segment', 'one_line', 'check_times', 'segment', 'group_words', 'join_speakers', 'check_timed']
 
 # %% ../../nbs/8_prediction/7_segments.ipynb #43c4efe3
 @dataclass
@@ -26,8 +26,8 @@ class Segment:
     answer: Prediction | None = None  # what the model says of it; None: nothing yet, or silence
     unsure: bool = False              # the answer is too doubtful to be shown
 
-# %% ../../nbs/8_prediction/7_segments.ipynb #55c6d0f0
-LONGEST = 1e6  # seconds, eleven days: what is longer is no time in a recording
+# %% ../../nbs/8_prediction/7_segments.ipynb #a3467f79
+LATEST = 1e6  # seconds, eleven days: no time in a recording is later
 
 def one_line(text) -> str:
     "A text without line breaks and control characters, and without what XML cannot hold."
@@ -39,7 +39,7 @@ def check_times(where: str, *times) -> list[float]:
     for time in times:
         try: seconds = float(time)
         except (TypeError, ValueError, OverflowError): seconds = math.nan
-        if not 0 <= seconds <= LONGEST:
+        if not 0 <= seconds <= LATEST:
             raise TamersError(f'{where}: {cut(repr(time))} is no time in a recording; write seconds from 0 on')
         if seconds < before:
             raise TamersError(f'{where}: ends at {seconds:g} s, before its start at {before:g} s; correct its times')

@@ -13,10 +13,10 @@ from ..data.tables import check_file, decode_text
 from .segments import check_times, group_words, join_speakers, segment, Segment
 
 # %% auto #0
-__all__ = ['CLOCK', 'ARROW', 'VOICE', 'TAG', 'MARK', 'NAMED', 'VALUE', 'WORDS', 'EMOTION', 'LARGEST', 'READERS', 'SIGNS',
-           'parse_clock', 'read_cues', 'cue_rows', 'Values', 'read_tiers', 'read_interval', 'read_textgrid',
-           'read_fields', 'read_ctm', 'read_rttm', 'span', 'read_whisper', 'whisper_row', 'read_transcript',
-           'read_timed']
+__all__ = ['CLOCK', 'ARROW', 'VOICE', 'TAG', 'MARK', 'NAMED', 'VALUE', 'WORDS', 'EMOTION', 'LARGEST_TRANSCRIPT', 'TIMED', 'SIGNS',
+           'parse_clock', 'read_cues', 'cue_rows', 'clean_cue', 'Values', 'read_tiers', 'read_interval',
+           'read_textgrid', 'read_fields', 'read_ctm', 'read_rttm', 'start_and_end', 'read_whisper', 'whisper_row',
+           'read_transcript', 'read_timed']
 
 # %% ../../nbs/8_prediction/8_timed.ipynb #2945e941
 CLOCK = r'(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?(?!\d)'
@@ -37,10 +37,10 @@ def read_cues(path, text: str) -> list[Segment]:
         else: body.append(line)
     return [row for where, line, body in cues for row in cue_rows(where, line, '\n'.join(body), is_vtt)]
 
-# %% ../../nbs/8_prediction/8_timed.ipynb #5b0eb807
+# %% ../../nbs/8_prediction/8_timed.ipynb #e4b04a29
 VOICE = re.compile(r'<v[^\s<>]*\s([^<>]*)>')
 TAG = dict(srt=re.compile(r'</?(?:[bius]|font)(?:\s[^<>]*)?>|\{\\[^{}]*\}', re.I), vtt=re.compile('<[^<>]*>'))
-MARK = re.compile(r'\s*\((?:not sure|[^\n]* \d+%)\)(?:\n|$)')
+MARK = re.compile(r'\A\s*\((?:not sure|[^\n]* \d+%)\)(?:\n|\Z)')
 NAMED = re.compile(r'(?:\s*\[([^][]{1,100})\]:)?(.*)', re.S)
 
 def cue_rows(where: str, line: str, text: str, is_vtt: bool) -> list[Segment]:
@@ -48,13 +48,17 @@ def cue_rows(where: str, line: str, text: str, is_vtt: bool) -> list[Segment]:
     if not (found := ARROW.match(line)):
         raise TamersError(f'{where}: {cut(line.strip())!r} is no pair of times; write 00:00:01.000 --> 00:00:02.500')
     times = parse_clock(*found.groups()[:4]), parse_clock(*found.groups()[4:])
-    clean = lambda s: html.unescape(TAG['vtt'].sub('', s)) if is_vtt else TAG['srt'].sub('', s)
-    if mark := MARK.match(text): text = text[mark.end():]
     first, *voices = VOICE.split(text) if is_vtt else [text]
-    name, said = NAMED.fullmatch(clean(first)).groups()
+    name, said = NAMED.fullmatch(clean_cue(first, is_vtt)).groups()
     rows = [segment(where, *times, said, name)]
-    rows += [segment(where, *times, clean(said), html.unescape(name)) for name, said in zip(voices[::2], voices[1::2])]
+    for name, said in zip(voices[::2], voices[1::2]):
+        rows.append(segment(where, *times, clean_cue(said, is_vtt), html.unescape(name)))
     return rows[1:] if voices and not rows[0].text else rows
+
+def clean_cue(text: str, is_vtt: bool) -> str:
+    "What is said, without tags and without an emotion."
+    text = html.unescape(TAG['vtt'].sub('', text)) if is_vtt else TAG['srt'].sub('', text)
+    return MARK.sub('', text)
 
 # %% ../../nbs/8_prediction/8_timed.ipynb #ff359735
 VALUE = re.compile(r'"([^"]*(?:""[^"]*)*)"|(?<!\S)([-+]?\d[\d.eE+-]*)(?!\S)')
@@ -85,12 +89,12 @@ class Values:
     @property
     def where(self) -> str: return f'{self.path}, line {self.line}'
 
-# %% ../../nbs/8_prediction/8_timed.ipynb #beae2b20
+# %% ../../nbs/8_prediction/8_timed.ipynb #d0575102
 def read_tiers(path, text: str) -> dict[str, list[Segment] | None]:
     "{name: segments} of the tiers of a TextGrid; None for a tier of points."
     values, tiers = Values(path, text), {}
-    if [values.take(False), values.take(False)] != ['ooTextFile', 'TextGrid']:
-        raise TamersError(f'{path}: not a TextGrid; in Praat, select one and save it as text file')
+    if values.take(False) != 'ooTextFile' or values.take(False) != 'TextGrid':
+        raise TamersError(f'{path}: not a TextGrid as Praat saves it as text file, or as short text file; save it so')
     values.take(True), values.take(True)   # from when to when it goes
     for _ in range(values.count()):
         is_point, name = values.take(False) != 'IntervalTier', values.take(False)
@@ -142,21 +146,21 @@ def read_fields(
         raise TamersError(f'{path}: tells of {len(names)} recordings ({some(names)}); keep the lines of one')
     return lines
 
-# %% ../../nbs/8_prediction/8_timed.ipynb #34a05437
+# %% ../../nbs/8_prediction/8_timed.ipynb #cf80ed2f
 def read_ctm(path, text: str) -> list[Segment]:
     "The words of a CTM file, grouped; two channels are two speakers."
     lines = read_fields(path, text, '', 5)
-    words = [segment(where, *span(where, fields), fields[4], fields[1]) for where, fields in lines]
+    words = [segment(where, *start_and_end(where, fields), fields[4], fields[1]) for where, fields in lines]
     several = len({word.speaker for word in words}) > 1
     return group_words(words if several else [replace(word, speaker=None) for word in words])
 
 def read_rttm(path, text: str) -> list[Segment]:
     "The turns of an RTTM file: speakers without words."
     lines = read_fields(path, text, 'SPEAKER', 7)
-    turns = [segment(where, *span(where, fields), speaker=fields[6]) for where, fields in lines]
+    turns = [segment(where, *start_and_end(where, fields), speaker=fields[6]) for where, fields in lines]
     return [replace(turn, speaker=None) if turn.speaker == '<NA>' else turn for turn in turns]
 
-def span(where: str, fields) -> tuple[float, float]:
+def start_and_end(where: str, fields) -> tuple[float, float]:
     "Start and end from a start and a duration."
     start, length = (check_times(where, field)[0] for field in fields[2:4])
     return start, start + length
@@ -182,9 +186,9 @@ def whisper_row(where: str, found: dict) -> Segment:
     turns = [segment(where, w['start'], w['end'], speaker=w['speaker']) for w in words if w.get('speaker')]
     return join_speakers([row], turns)[0] if turns and not row.speaker else row
 
-# %% ../../nbs/8_prediction/8_timed.ipynb #fee835f1
-LARGEST = 2**26  # bytes; a day of speech, word by word, has fewer
-READERS = {'.vtt': read_cues, '.textgrid': read_textgrid, '.json': read_whisper, '.srt': read_cues, '.rttm': read_rttm,
+# %% ../../nbs/8_prediction/8_timed.ipynb #2c77ba19
+LARGEST_TRANSCRIPT = 2**26  # bytes; a day of speech, word by word, has fewer
+TIMED = {'.vtt': read_cues, '.textgrid': read_textgrid, '.json': read_whisper, '.srt': read_cues, '.rttm': read_rttm,
            '.ctm': read_ctm}
 SIGNS = {'.vtt': r'\AWEBVTT', '.textgrid': r'\A\s*(?:File type = )?"ooTextFile', '.json': r'\A\s*[\[{]',
          '.srt': r'(?m)^[ \t]*[\d:.,]{4,16}[ \t]*-->', '.rttm': r'(?m)^SPEAKER[ \t]'}
@@ -194,15 +198,16 @@ def read_transcript(path) -> str:
     check_file(path)
     try:
         size = os.path.getsize(path)
-        if size > LARGEST: raise TamersError(f'{path}: {size} bytes, and {LARGEST} are allowed; split it')
+        if size > LARGEST_TRANSCRIPT:
+            raise TamersError(f'{path}: {size} bytes, and {LARGEST_TRANSCRIPT} are allowed; split it')
         data = Path(path).read_bytes()
     except OSError as e: raise TamersError(f'{path}: cannot be read ({e.strerror}); check where it is') from e
     if data[:2] in (b'\xff\xfe', b'\xfe\xff'): text = data.decode('utf-16', 'replace')
-    elif b'\0' in data: raise TamersError(f'{path}: holds zero bytes, as no text does; save it in UTF-8')
+    elif b'\0' in data: raise TamersError(f'{path}: holds zero bytes, as no text does; save it as text in UTF-8')
     else: text = decode_text(data)
     return text.replace('\r\n', '\n').replace('\r', '\n')
 
-# %% ../../nbs/8_prediction/8_timed.ipynb #55bbf7e4
+# %% ../../nbs/8_prediction/8_timed.ipynb #81e0bd8c
 def read_timed(
     path: str | Path,          # SRT, WebVTT, TextGrid, JSON of a recogniser, CTM or RTTM
     tier: str | None = None,   # of a TextGrid; None: the one with the words
@@ -210,9 +215,9 @@ def read_timed(
     "The segments of a file; `TamersError` says why there are none."
     text, kind = read_transcript(path), Path(path).suffix.lower()
     kind = next((k for k, sign in SIGNS.items() if re.search(sign, text)), kind)
-    if kind not in READERS:
-        raise TamersError(f'{path}: not a transcript with times; bring {some(READERS)}')
+    if kind not in TIMED:
+        raise TamersError(f'{path}: not a transcript with times; bring {some(TIMED)}')
     if tier and kind != '.textgrid': raise TamersError(f'{path}: not a TextGrid, and has no tier {cut(tier)!r}')
-    rows = read_textgrid(path, text, tier) if tier else READERS[kind](path, text)
+    rows = read_textgrid(path, text, tier) if tier else TIMED[kind](path, text)
     if not rows: raise TamersError(f'{path}: holds no segment; is it the right file, and whole?')
     return sorted(rows, key=lambda row: (row.start, row.end))

@@ -13,8 +13,8 @@ from ..data.corpus import some
 from .segments import check_timed, one_line, Segment
 
 # %% auto #0
-__all__ = ['EAF', 'WRITERS', 'shown_emotion', 'clock', 'cues_of', 'as_srt', 'as_vtt', 'as_json', 'json_row', 'as_csv', 'as_rttm',
-           'tiers_of', 'as_textgrid', 'quoted', 'fill_gaps', 'as_eaf', 'as_labels', 'write_timeline']
+__all__ = ['EAF', 'WRITERS', 'shown_emotion', 'cue_time', 'cues_of', 'as_srt', 'as_vtt', 'as_json', 'json_row', 'as_csv',
+           'as_rttm', 'tiers_of', 'as_textgrid', 'quoted', 'fill_gaps', 'as_eaf', 'as_labels', 'write_timeline']
 
 # %% ../../nbs/8_prediction/9_written.ipynb #80c813fe
 def shown_emotion(row: Segment) -> str:
@@ -22,31 +22,29 @@ def shown_emotion(row: Segment) -> str:
     if row.answer is None: return ''
     return 'not sure' if row.unsure else f'{one_line(row.answer.label)} {row.answer.confidence:.0%}'
 
-# %% ../../nbs/8_prediction/9_written.ipynb #37dca2f8
-def clock(seconds: float, point: str) -> str:
+# %% ../../nbs/8_prediction/9_written.ipynb #debf8b5f
+def cue_time(seconds: float, point: str) -> str:
     minutes, ms = divmod(round(seconds * 1000), 60000)
     return f'{minutes // 60:02}:{minutes % 60:02}:{ms // 1000:02}{point}{ms % 1000:03}'
 
-def cues_of(rows, point: str, spoken):
-    "Yield the lines of each cue; `spoken` makes one of speaker and text."
+def cues_of(rows, point: str, layout):
+    "Yield the lines of each cue; `layout` makes them of emotion, speaker and text."
     for row in rows:
-        emotion, said = shown_emotion(row), spoken(*(one_line(part or '') for part in (row.speaker, row.text)))
-        if not emotion and not said: continue
-        times = f'{clock(row.start, point)} --> {clock(row.end, point)}'
-        lines = [times, spoken('', f'({emotion})') if emotion else '', said]
-        yield '\n'.join(filter(None, lines))
+        emotion = shown_emotion(row)
+        cue = layout(emotion and f'({emotion})\n', one_line(row.speaker or ''), one_line(row.text or '')).strip()
+        if cue: yield f'{cue_time(row.start, point)} --> {cue_time(row.end, point)}\n{cue}\n\n'
 
 def as_srt(rows) -> str:
-    def spoken(speaker, text):
-        text = text.replace('-->', '→')
-        return f"[{re.sub('[][]', ' ', speaker)}]: {text}" if speaker else text
-    return ''.join(f'{n}\n{cue}\n\n' for n, cue in enumerate(cues_of(rows, ',', spoken), 1))
+    def layout(emotion, speaker, text):
+        name = re.sub('[][<>]', ' ', speaker).strip()
+        return emotion + (f'[{name}]: ' if name else '') + text.replace('-->', '→')
+    return ''.join(f'{n}\n{cue}' for n, cue in enumerate(cues_of(rows, ',', layout), 1))
 
 def as_vtt(rows) -> str:
-    def spoken(speaker, text):
-        speaker, text = (html.escape(part, quote=False) for part in (speaker, text))
-        return f'<v {speaker}>{text}' if speaker else text
-    return 'WEBVTT\n\n' + ''.join(f'{cue}\n\n' for cue in cues_of(rows, '.', spoken))
+    def layout(*parts):
+        emotion, speaker, text = (html.escape(part, quote=False) for part in parts)
+        return (f'<v {speaker}>' if speaker else '') + emotion + text
+    return 'WEBVTT\n\n' + ''.join(cues_of(rows, '.', layout))
 
 # %% ../../nbs/8_prediction/9_written.ipynb #cf2654aa
 def as_json(rows) -> str:
