@@ -87,6 +87,15 @@ def test_elan_audacity_and_csv_hold_every_segment(tmp_path):
     assert not [c for c in cells if c['text'].startswith('=')]
 
 
+@pytest.mark.parametrize('ending', [*LOSSLESS, 'srt', 'rttm'])
+def test_times_are_rounded_to_the_millisecond(ending, tmp_path):
+    rng = random.Random(0)
+    rows = [Segment(a := i * 9 + rng.random(), a + rng.uniform(.002, 8), 'A', 'Hi') for i in range(300)]
+    write_timeline(tmp_path/f'talk.{ending}', rows)
+    want = [(round(r.start, 3), round(r.end, 3)) for r in rows]
+    assert [(r.start, r.end) for r in read_timed(tmp_path/f'talk.{ending}')] == want
+
+
 def test_doubt_is_shown_as_doubt(tmp_path):
     rows = [Segment(0, 1, text='Hi', answer=said(), unsure=True), Segment(1, 2, text='Ho', answer=said())]
     for ending in WRITERS:
