@@ -71,7 +71,7 @@ def as_csv(rows) -> str:
     csv.writer(out, lineterminator='\n').writerows([csv_cell(cell) for cell in line] for line in table)
     return out.getvalue()
 
-# %% ../../nbs/8_prediction/9_written.ipynb #28e8a707
+# %% ../../nbs/8_prediction/9_written.ipynb #1c5d1aa0
 def as_rttm(rows, name: str) -> str:
     "`name` is that of the recording."
     field = lambda text: one_line(text or '').replace(' ', '_') or '<NA>'
@@ -81,7 +81,8 @@ def as_rttm(rows, name: str) -> str:
         if row.answer and row.unsure: emotion = 'not_sure'
         elif row.answer: emotion, p = field(row.answer.label), f'{row.answer.confidence:.3f}'
         start, end = round(row.start, 3), round(row.end, 3)
-        lines.append(f'SPEAKER {field(name)} 1 {start:.3f} {end - start:.3f} <NA> {emotion} {field(row.speaker)} {p} <NA>\n')
+        times, who = f'{start:.3f} {end - start:.3f}', field(row.speaker)
+        lines.append(f'SPEAKER {field(name)} 1 {times} <NA> {emotion} {who} {p} <NA>\n')
     return ''.join(lines)
 
 # %% ../../nbs/8_prediction/9_written.ipynb #a255d5f9
