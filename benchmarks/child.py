@@ -66,6 +66,13 @@ def start(flags):
     tamers_train(flags)
 
 
+def command(flags):
+    "tamers-train from the start of its process to its end."
+    from tamers.commands import tamers_train
+    tamers_train(flags)
+    return dict(ended=time.time())
+
+
 def train(settings, epochs, folder):
     "Everything that `train` does, after one epoch elsewhere, for which Python imports what it needs."
     import contextlib, io
@@ -128,6 +135,6 @@ def predict(seconds):
 
 
 if __name__ == '__main__':
-    found = dict(encode=encode, start=start, train=train, epoch=epoch,
+    found = dict(encode=encode, start=start, command=command, train=train, epoch=epoch,
         predict=predict)[sys.argv[1]](**json.loads(sys.argv[2]))
     if found: print(json.dumps(found), flush=True)

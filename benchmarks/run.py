@@ -14,6 +14,7 @@ WHAT = dict(
     start='a second tamers-train on 13,708 rows: seconds until the first step, and where they go',
     processes='encoding in 2 processes against 1; gradients of 2 and 4 processes against 1 (needs pytest)',
     scale='time and memory of an epoch on 1,000 to 100,000 utterances',
+    folds='twenty folds from a complete store, against twenty runs of tamers-train',
     latency='seconds to import and load the model that ships, and its first answer, in 20 fresh processes of one '
             'thread')
 HELP = dict(
@@ -60,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     peak, failed = {k: facts[f'peak_{k}_gflops'] for k in ('fp32', 'bf16')}, []
     calls = dict(logmel=encoding.logmel, encode=lambda made: encoding.encode(made, peak), processes=encoding.processes,
         head=heads.head, epochs=heads.epochs,
-                 scale=heads.scale, memory=whole.memory, start=whole.start, latency=latency.latency)
+                 scale=heads.scale, memory=whole.memory, start=whole.start, folds=whole.folds,
+                 latency=latency.latency)
     with tempfile.TemporaryDirectory(prefix='tamers-benchmarks-') as folder:
         os.environ['TAMERS_CACHE'] = f'{folder}/cache'
         made = Made(Path(folder), args.quick)

@@ -35,11 +35,11 @@ from .run import encoders_of, fit_head, reader_of
 from .seeds import check_alone, next_step
 
 # %% auto #0
-__all__ = ['HELD', 'SHOWN', 'read_whole', 'take', 'unit_of', 'parse_folds', 'deal_folds', 'check_train', 'Answers', 'part_splits',
-           'dealt_rows', 'train_part', 'receive', 'train_received', 'others', 'cores', 'train_parts', 'join',
-           'scores_of', 'drawn_by', 'score_folds', 'fold_table', 'price_of_random', 'price_lines', 'fold_folders',
-           'keep_folds', 'write_answers', 'cross_validate', 'write_scores', 'check_folds', 'train_folds',
-           'cross_validate_twice', 'closing_lines']
+__all__ = ['HELD', 'SHOWN', 'read_whole', 'take', 'unit_of', 'parse_folds', 'deal_folds', 'without_fold', 'check_train',
+           'Answers', 'part_splits', 'dealt_rows', 'train_part', 'receive', 'train_received', 'others', 'cores',
+           'train_parts', 'join', 'scores_of', 'drawn_by', 'score_folds', 'fold_table', 'price_of_random',
+           'price_lines', 'fold_folders', 'keep_folds', 'write_answers', 'cross_validate', 'write_scores',
+           'check_folds', 'train_folds', 'cross_validate_twice', 'closing_lines']
 
 # %% ../../nbs/6_training/9_folds.ipynb #7142f60a
 def read_whole(cfg: TrainConfig, acc, say=print) -> tuple[Split, dict, list[Utterance]]:
@@ -85,19 +85,29 @@ def deal_folds(
     given: str,            # what --folds says
     by: str | None = None, # one of SPLIT_BY; None: what the rows suggest
     seed: int = 0,
+    partial: bool = False, # a file may name rows that are not there
     say=print,
 ) -> tuple[list[dict], str]:  # as `folds` gives them, and by what they are dealt
     "The folds that `--folds` asks for; `TamersError` if it cannot have them."
     k, why = parse_folds(given), []
     if k == 'loso': by = by or 'speaker'
     elif isinstance(k, str):
-        k = read_partition(given, utterances)
+        k = read_partition(given, utterances, partial)
         by = by or unit_of(utterances, k)
     if by is None: by, why = default_by(utterances)
     for line in why: say(line)
     found = folds(utterances, k, by, seed)
     check_train(utterances, found)
     return found, by
+
+# %% ../../nbs/6_training/9_folds.ipynb #bd2d8e49
+def without_fold(utterances: list[Utterance], given: str, partial: bool, say=print) -> list[int]:
+    "The rows for which the file of `--folds` has no fold; they are left out if that is allowed."
+    if given == 'loso' or given.isdecimal() or not partial: return []
+    left = [i for i, name in enumerate(read_partition(given, utterances, partial)) if name is None]
+    if len(left) == len(utterances): raise TamersError(f'{given}: has none of the {len(left)} rows of this corpus')
+    if left: say(f'{given}: no fold for {len(left)} rows, left out: {some(utterances[i].id for i in left)}')
+    return left
 
 # %% ../../nbs/6_training/9_folds.ipynb #d2ecc2fb
 def check_train(utterances: list[Utterance], found: list[dict]) -> None:
@@ -369,7 +379,11 @@ def train_folds(
     cfg = replace(cfg, save_path=str(folder))
     with alone_in(folder, say=say):
         whole, encoders, unused = read_whole(cfg, make_accelerator(cfg.device, cfg.amp), say)
-        found, by = deal_folds(whole.utterances, cfg.folds, cfg.split_by, cfg.split_seed or 0, say)
+        partial = cfg.skip_bad is True
+        if left := set(without_fold(whole.utterances, cfg.folds, partial, say)):
+            unused = [*unused, *(whole.utterances[i] for i in left)]
+            whole = take(whole, [i for i in range(len(whole.labels)) if i not in left])
+        found, by = deal_folds(whole.utterances, cfg.folds, cfg.split_by, cfg.split_seed or 0, partial, say)
         say(f'\n{len(found)} folds by {by} of all {len(whole.labels)} rows, whatever splits they had')
         try: return cross_validate_twice(whole, encoders, cfg, found, by, processes, unused, say)
         except KeyboardInterrupt:

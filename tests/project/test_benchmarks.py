@@ -10,9 +10,9 @@ import pytest
 HERE = Path(__file__).resolve().parents[2]/'benchmarks'
 EXTRA = dict(encode={'ms', 'gflop', 'cosine', 'utterances', 'seconds', 'dtype', 'batch'}, head={'rates'},
     epochs={'loop_ms'}, memory={'points', 'growth'},
-             start={'parts', 'first', 'all'}, scale={'points'}, latency={'all'})
+             start={'parts', 'first', 'all'}, scale={'points'}, folds={'one'}, latency={'all'})
 # the last starts seven
-GROUPS = ['logmel encode', 'head epochs', 'memory', 'start', 'scale', 'latency',
+GROUPS = ['logmel encode', 'head epochs', 'memory', 'start', 'scale', 'folds', 'latency',
     pytest.param('processes', marks=pytest.mark.slow)]
 
 

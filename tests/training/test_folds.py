@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from tamers import commands
 from tamers.config import AnalyzeConfig, TrainConfig, to_flags
@@ -224,3 +225,53 @@ def test_the_command(run, tmp_path, capsys):
     assert '2 folds by speaker of all 84 rows' in said and 'tamers-analyze --checkpoint' in said
     assert sorted(os.listdir(tmp_path/'run'/'fold-2')) == ['best.pt', 'known.safetensors', 'last.pt', 'metrics.jsonl',
                                                           'splits.csv']
+
+
+def emobox(folder, root, folds):
+    "Folds in EmoBox's layout, of the clips of a manifest; `folds` are lists of numbers of speakers."
+    found = rows(root/'manifest.csv')
+    for k, speakers in enumerate(folds, 1):
+        (folder/f'fold_{k}').mkdir(parents=True)
+        for part in 'train', 'test':
+            lines = [json.dumps(dict(key=f"mine-{row['audio']}", dataset='mine', wav=f"downloads/mine/{row['audio']}",
+                                     type='raw', task='category', emo=row['label'], channel=1))
+                     for row in found if (int(row['speaker'][-1]) in speakers) == (part == 'test')]
+            (folder/f'fold_{k}'/f'mine_{part}_fold_{k}.jsonl').write_text('\n'.join(lines) + '\n')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def spoken(tmp_path_factory):
+    "Tones of five speakers, with two classes."
+    root, lines = tmp_path_factory.mktemp('spoken'), ['audio,label,speaker']
+    for s in range(5):
+        for i in range(8):
+            name, pitch = f'{s}-{i}.wav', (200, 400)[i % 2] + 11 * s + i
+            sf.write(root/name, .3 * np.sin(2 * np.pi * pitch * np.arange(6000 + 400 * i) / 16000), 16000)
+            lines.append(f"{name},{('bored', 'keen')[i % 2]},speaker {s}")
+    (root/'manifest.csv').write_text('\n'.join(lines) + '\n')
+    return root
+
+
+def test_folds_of_emobox(spoken, tmp_path):
+    published = emobox(tmp_path/'EmoBox'/'mine', spoken, ([0, 1], [2], [3, 4]))
+    cfg = settings(spoken, tmp_path/'run', folds=str(published), modality='audio', price=False, epochs=1)
+    found = train_folds(cfg, processes=1, **QUIET)
+    assert found['by'] == 'speaker' and [f['rows'] for f in found['folds']] == [16, 8, 16]
+    folds_of = {row['speaker'][-1]: row['fold'] for row in rows(tmp_path/'run'/'out-of-fold.csv')}
+    assert folds_of == {'0': '1', '1': '1', '2': '2', '3': '3', '4': '3'}
+
+
+def test_rows_without_a_fold_are_left_out_when_asked(spoken, tmp_path):
+    published = emobox(tmp_path/'mine', spoken, ([0, 1], [2, 3]))
+    cfg = settings(spoken, tmp_path/'run', folds=str(published), modality='audio', price=False, epochs=1)
+    with pytest.raises(TamersError, match='it lacks 8 .4-0.wav.*--skip-bad goes by the rows that both have'):
+        train_folds(cfg, processes=1, **QUIET)
+    said = []
+    found = train_folds(replace(cfg, skip_bad=True), processes=1, say=lambda text='': said.append(str(text)))
+    assert found['n'] == 32 and 'no fold for 8 rows, left out: 4-0.wav' in '\n'.join(said)
+    (tmp_path/'other.csv').write_text('file,fold\nx.wav,1\ny.wav,2\n')
+    with pytest.raises(TamersError, match='has none of the 40 rows'):
+        train_folds(replace(cfg, skip_bad=True, folds=str(tmp_path/'other.csv'), save_path=str(tmp_path/'no')), **QUIET)
+    with pytest.raises(TamersError, match='no folds; name a table'):
+        train_folds(replace(cfg, folds=str(tmp_path), save_path=str(tmp_path/'no')), **QUIET)
