@@ -184,7 +184,8 @@ def _voice_faults(voices: dict, weights: dict) -> list[str]:
     shapes = dict.fromkeys(('mean', 'std'), (rows, *weights['audio_input.mean'].shape)) | dict(n=(rows,))
     for k, shape in shapes.items():
         x = voices[k]
-        if tuple(x.shape) != shape or x.untyped_storage().nbytes() < x.nbytes: return [f'voices.{k} is of another shape']
+        stored = x.untyped_storage().nbytes()
+        if tuple(x.shape) != shape or stored < x.nbytes: return [f'voices.{k} is of another shape']
         if not x.isfinite().all(): return [f'voices.{k} holds values that are not finite']
     return [] if (voices['std'] > 0).all() else ['voices.std is not above 0']
 
