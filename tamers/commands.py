@@ -317,7 +317,7 @@ class PredictConfig(ModelChoice):
     json: bool = opt(False, 'print one JSON object a line')
     csv: bool = opt(False, 'print CSV; a text that a spreadsheet would take for a formula begins with an apostrophe')
     windows: bool = opt(False, 'a line for each window of a long recording')
-    speaker: Optional[str] = opt(None, 'whose voice the files are, one that the model knows or that --enrol makes known')
+    speaker: Optional[str] = opt(None, 'whose voice it is: one that the model knows, or that --enrol makes known')
     enrol: Optional[list] = opt(None, 'recordings of --speaker, files or folders, to learn the voice from')
     batch_size: int = opt(16, 'windows the encoder hears at once', ge=1)
     def __post_init__(self):
@@ -359,7 +359,7 @@ def questions(
         names = [str(row.get('audio') or f'row {i}') for i, row in enumerate(rows, 1)]
         audio, text, speakers = columns_of(rows, cfg.manifest)
         if any(speakers) and cfg.speaker and not cfg.enrol:
-            raise TamersError(f'--speaker {cfg.speaker}: the table has a column speaker; leave the flag or the column out')
+            raise TamersError(f'--speaker {cfg.speaker}: the table has a column speaker; leave out one of the two')
         return names, audio, text, speakers
     files = [file for place in files for file in recordings_in(place)]
     if files: return files, files, [cfg.text] * len(files), []

@@ -18,8 +18,9 @@ from .audio import probe
 from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 from .tables import Census, check_names, check_spelling, check_unique, csv_rows, ENDINGS, FOLDERS
 from .tables import list_files, parse_int, SPLIT_NAMES, SPLIT_OF, TABLES
-from .layouts import DEPTH, find_layout, read_layout
+from .layouts import DEPTH, find_layout, read_layout, rename_columns
 from .partition import as_one, default_by, partition, read_partition
+
 
 # %% auto #0
 __all__ = ['IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS', 'ROOT', 'find_clips', 'find_tables', 'span', 'meld_rows', 'read_meld',
@@ -138,11 +139,18 @@ def read_manifest(
     path: Path,                  # CSV or JSON lines
     clips: bool = True,          # False: it needs no audio column
     texts: bool = True,          # False: it needs no column of text
+    notes: list | None = None,   # takes in which columns stand for which
     **how,                       # as `arrange` takes it
 ) -> list[Utterance]:
     "The utterances of a manifest, by split, then dialogue, turn and line."
-    needed = dict(audio=clips, text=texts, label=True)
-    rows = TABLES[path.suffix.lower()](path, [column for column, wanted in needed.items() if wanted])
+    needed, read = dict(audio=clips, text=texts, label=True), TABLES[path.suffix.lower()]
+    try: first = next(read(path, ()))[1]
+    except (TamersError, StopIteration): first = {}   # reading it tells what is wrong
+    mapping, said = rename_columns(first, path)
+    theirs = {name: column for column, name in mapping.items()}
+    if said and notes is not None: notes.append(f'{path.name}: {said}')
+    found = read(path, [theirs.get(name, name) for name, wanted in needed.items() if wanted])
+    rows = ((line, {mapping.get(column, column): cell for column, cell in row.items()}) for line, row in found)
     return arrange(path, rows, clips, **how)
 
 def name_row(line: int, audio: str | None, n: int) -> str:
@@ -308,7 +316,7 @@ def load_corpus(
         dealt.append(True)
         return divide_rows(utterances, root, split_by, split_seed or 0, notes)
     how = dict(allow_outside=allow_outside, census=census, divide=divide, own=own)
-    if manifest: utterances = read_manifest(manifest, clips, texts, **how)
+    if manifest: utterances = read_manifest(manifest, clips, texts, notes, **how)
     elif layout:
         rows, told = read_layout(layout, root, files)
         notes += told

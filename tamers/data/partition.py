@@ -4,20 +4,21 @@
 
 # %% ../../nbs/1_data/6_partition.ipynb #070a5288
 from __future__ import annotations
-import csv
+import csv, os
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from ..core import atomic_path, did_you_mean, SPLITS, TamersError
 from .corpus import normalise, some, Utterance
-from .tables import check_names, check_spelling, check_unique, csv_rows, decode_text, SPLIT_OF
+from .tables import check_names, check_spelling, check_unique, csv_rows, decode_text
+from .tables import jsonl_rows, SPLIT_OF, TABLES
 
 # %% auto #0
 __all__ = ['SPLIT_BY', 'FLATTERS', 'WHY', 'SPLIT_FILE', 'units_from', 'known', 'together', 'price_of', 'cost_of', 'deal',
            'deal_rows', 'called', 'count_groups', 'hold_out', 'absent', 'unknown_rows', 'off_shares', 'deal_in_two',
            'crowded', 'partition', 'default_by', 'fold_of', 'folds', 'fold_names', 'shared', 'leaks', 'as_one',
-           'as_read', 'write_partition', 'one_column', 'read_partition', 'keys_of', 'look_up']
+           'as_read', 'write_partition', 'ending', 'emobox_rows', 'one_column', 'read_partition', 'keys_of', 'look_up']
 
 # %% ../../nbs/1_data/6_partition.ipynb #0c38cc70
 SPLIT_BY = ('speaker', 'dialogue', 'random')
@@ -299,6 +300,21 @@ def write_partition(
             csv.writer(f).writerows([('id', column), *rows])
     except OSError as e: raise TamersError(f'{path}: cannot be written ({e.strerror}); name another file') from e
 
+# %% ../../nbs/1_data/6_partition.ipynb #8764dc7b
+def ending(path: str | Path) -> str: return Path(path).suffix.lower()
+
+def emobox_rows(path: Path) -> list:
+    "(line, row) of the test files of EmoBox's folds, with the columns file and fold."
+    found = {}
+    for file in sorted(path.glob('fold_*/*_test_fold_*.jsonl')):
+        if (first := found.setdefault(file.parent.name, file)) != file:
+            raise TamersError(f'{first} and {file}: two files of test rows for one fold; name the folder of one corpus')
+    if not found:
+        raise TamersError(f'{path}: no folds; name a table with a column fold, or a folder with files such as '
+                          'fold_1/ravdess_test_fold_1.jsonl, as EmoBox has them')
+    return [(line, dict(file=row['wav'], fold=name.removeprefix('fold_')))
+            for name, file in found.items() for line, row in jsonl_rows(file, ['wav'])]
+
 # %% ../../nbs/1_data/6_partition.ipynb #b103cd72
 def one_column(path: str | Path, columns, *names: str) -> str:
     "The one of two columns that a table has."
@@ -307,29 +323,34 @@ def one_column(path: str | Path, columns, *names: str) -> str:
     raise TamersError(f"{path}: has {some(columns) or 'no rows'}; it must have one column {' or '.join(names)}")
 
 def read_partition(
-    path: str | Path,
+    path: str | Path,        # of a table, or of a folder with EmoBox's folds
     utterances: list[Utterance],
-) -> list[str]:  # the split or the fold of each utterance, as it was written
+    partial: bool = False,   # go by the rows that both have
+) -> list[str]:              # the split or the fold of each utterance, as it was written; None: not there
     "Read which split or fold each utterance is in; `TamersError` names those that are missing or unknown."
-    rows = list(csv_rows(path, []))
+    rows = emobox_rows(Path(path)) if os.path.isdir(path) else list(TABLES.get(ending(path), csv_rows)(path, []))
     columns = list(rows[0][1]) if rows else []
     key, column = one_column(path, columns, 'id', 'file'), one_column(path, columns, 'split', 'fold')
-    values = [row[column] for _, row in rows]
+    values = [row.get(column, '') for _, row in rows]
     if '' in values: raise TamersError(f"{path}, line {rows[values.index('')][0]}: no {column}; write one in every row")
     if column == 'split':
         check_spelling(path, {v.lower() for v in values})
         values = [SPLIT_OF[row[column].lower()] for _, row in check_names(path, rows, split=SPLIT_OF)]
-    keys, ours = keys_of(key, [row[key] for _, row in rows], utterances)
+    keys, ours = keys_of(key, [row.get(key, '') for _, row in rows], utterances)
     for names in (keys, ours): check_unique(path, names)
-    return look_up(path, ours, dict(zip(keys, values)))
+    found = dict(zip(keys, values))
+    return [found.get(name) for name in ours] if partial else look_up(path, ours, found)
+
 
 # %% ../../nbs/1_data/6_partition.ipynb #c0b71564
 def keys_of(key: str, cells: list[str], utterances: list[Utterance]) -> tuple[list[str], list[str]]:
     "What the rows of a table and the utterances are called, when they are matched by id or by file."
     if key == 'id': return cells, [as_read(u.id) for u in utterances]
-    depth = min(len(Path(cell).parts) for cell in cells)
-    end = lambda path: '/'.join(Path(path or '').parts[-depth:])
-    return [end(cell) for cell in cells], [end(u.audio) for u in utterances]
+    for depth in range(1, 1 + min(len(Path(cell).parts) for cell in cells)):
+        end = lambda path: '/'.join(Path(path or '').parts[-depth:])
+        keys, ours = [end(cell) for cell in cells], [end(u.audio) for u in utterances]
+        if len(set(keys)) == len(keys) and len(set(ours)) == len(ours): break
+    return keys, ours
 
 def look_up(path: str | Path, names: list[str], found: dict) -> list[str]:
     "What was found for each name; `TamersError` unless all are there, and nothing else."
@@ -338,4 +359,5 @@ def look_up(path: str | Path, names: list[str], found: dict) -> list[str]:
     if unknown: wrong.append(f'{len(unknown)} are not in the corpus ({some(unknown)})')
     if not wrong: return [found[n] for n in names]
     raise TamersError(f"{path}: not the rows of this corpus: {'; '.join(wrong)}. Mend the table: add a line for each "
-                      'row that it lacks, and delete the others; or name another table with --split-file')
+                      'row that it lacks, and delete the others; or name another table with --split-file. '
+                      'With --folds, --skip-bad goes by the rows that both have')

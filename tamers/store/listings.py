@@ -95,7 +95,7 @@ def plain_label(fields: dict, labels: Labels = Labels(EMOTIONS)) -> tuple[str | 
 def settled(labels: Labels) -> Labels:
     "The class set of a stream, which must be known before it is read; `TamersError` for a label map that leaves it."
     classes = labels.classes or EMOTIONS
-    if odd := sorted(set(labels.renamed.values()) - {'', *classes}):
+    if odd := sorted(set(labels.renamed.values()) - {'', *EMOTIONS, *classes}):
         raise TamersError(f"--label-map: makes {some(odd)}, and the classes are {some(classes, 50)}; "
                           'shards stream by, so name all classes with --classes')
     return replace(labels, classes=classes)
