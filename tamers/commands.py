@@ -10,15 +10,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Optional
 from .core import TamersError, cache_dir, printable
-from .config import AnalyzeConfig, CheckConfig, CompareConfig, SearchConfig, TrainConfig, check_ranges, opt
+from .config import AnalyzeConfig, CheckConfig, CompareConfig, SearchConfig, TrainConfig, TransferConfig
+from .config import check_ranges, opt
 from .flags import parser
 from .runs import check_model_name, find_checkpoint, is_shipped, newest_run
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'HIT_COLUMNS', 'Printable', 'command', 'parse', 'check_root', 'model_line', 'checkpoint_of',
            'checkpoint_line', 'is_log', 'config_from_flags', 'train_and_compare_seeds', 'tamers_train',
-           'tamers_analyze', 'tamers_compare', 'check_json', 'tamers_check', 'hit_line', 'hit_json', 'tamers_search',
-           'ModelChoice', 'PredictConfig', 'recordings_in', 'questions', 'tamers_predict', 'AppConfig', 'tamers_app']
+           'tamers_analyze', 'tamers_compare', 'check_json', 'tamers_check', 'tamers_transfer', 'hit_line', 'hit_json',
+           'tamers_search', 'ModelChoice', 'PredictConfig', 'recordings_in', 'questions', 'speakers_of',
+           'tamers_predict', 'AppConfig', 'tamers_app']
 
 # %% ../nbs/99_commands.ipynb #7c09b220
 class Printable:
@@ -51,6 +53,7 @@ EXAMPLES = {
   tamers-train --root MELD.Raw --audio-encoder MIT/ast-finetuned-audioset-10-10-0.4593 --text-encoder gpt2
   tamers-train --root my-folder --text-encoder roberta-base --batch-size 256
   tamers-train --root MELD.Raw --modality text          one modality alone, to compare
+  tamers-train --root my-folder --folds 5               every speaker is tested once; loso: one by one
   tamers-train --load-checkpoint checkpoints/<run>/last.pt --epochs 60   go on""",
     'tamers-analyze': """examples:
   tamers-analyze                                        the newest run, on its test split
@@ -69,6 +72,10 @@ EXAMPLES = {
   tamers-check my-folder --after folds                  and labels that are probably wrong, to listen to
 
 Nothing of the corpus is changed. Exit code 0: nothing is odd; 1: something is; 2: it could not be checked.""",
+    'tamers-transfer': """examples:
+  tamers-transfer RAVDESS TESS nEMO --modality audio    a matrix: learnt on each, tested on each
+  tamers-transfer A B --label-map map.txt               where the same class goes by two names
+  tamers-transfer A B --out results                     again, to go on where it was interrupted""",
     'tamers-search': """examples:
   tamers-search "Oh my God!"                            the clips nearest to a sentence
   tamers-search clip.wav --split dev --top 3            the sentences nearest to a clip
@@ -80,6 +87,7 @@ Nothing of the corpus is changed. Exit code 0: nothing is odd; 1: something is; 
   tamers-predict --text "I can't believe it!"              words alone
   tamers-predict --manifest table.csv --csv > answers.csv  a table with the columns audio and text
   tamers-predict lecture.mp3 --windows                     a long one, window by window
+  tamers-predict clip.wav --speaker anna --enrol anna/     a voice that is known from other recordings
   tamers-predict clip.wav --checkpoint checkpoints/<run>   a head of your own
 
 Answers are on standard output, warnings on standard error. Exit code 0: all were answered; 1: some file could not
@@ -147,7 +155,7 @@ def config_from_flags(flags: list[str]) -> TrainConfig:
     find_checkpoint(given['load_checkpoint'])
     from tamers.model.checkpoint import load_checkpoint
     saved = load_checkpoint(given['load_checkpoint']).config
-    dropped = {'save_path', 'overwrite', 'seeds'}
+    dropped = {'save_path', 'overwrite', 'seeds', 'folds'}
     own = is_log(saved.get('metrics_log'), Path(given['load_checkpoint']).parent)
     if 'save_path' in given or not own: dropped.add('metrics_log')
     kept = {f.name for f in fields(TrainConfig)} - dropped
@@ -171,9 +179,14 @@ def train_and_compare_seeds(cfg: TrainConfig) -> None:
 def tamers_train(flags):
     "Entry point of `tamers-train`."
     cfg = config_from_flags(flags)
-    if cfg.seeds: return train_and_compare_seeds(cfg)
-    from tamers.training.run import train
-    train(cfg, typed=parse(TrainConfig, 'tamers-train', flags))
+    if cfg.folds:
+        from tamers.training.folds import train_folds
+        train_folds(cfg)
+    elif cfg.seeds: train_and_compare_seeds(cfg)
+    else:
+        from tamers.training.run import train
+        train(cfg, typed=parse(TrainConfig, 'tamers-train', flags))
+
 
 # %% ../nbs/99_commands.ipynb #51c54c92
 @command
@@ -229,6 +242,17 @@ def tamers_check(flags):
     if cfg.json: print(check_json(found, files))
     elif files: print('\nwritten:', *files, sep='\n  ')
     if not found.clean: raise SystemExit(1)
+
+# %% ../nbs/99_commands.ipynb #0c71b4ef
+@command
+def tamers_transfer(flags):
+    "Entry point of `tamers-transfer`."
+    corpora = dict(nargs='*', metavar='CORPUS', help='folders or tables, as --root of tamers-train takes them')
+    given = parse(TransferConfig, 'tamers-transfer', flags, 'CORPUS CORPUS... [flags]', roots=corpora)
+    roots, cfg = given.pop('roots', []), TransferConfig(**given)
+    for root in roots: check_root(root)
+    from tamers.evaluation.transfer import transfer
+    transfer(roots, cfg)
 
 # %% ../nbs/99_commands.ipynb #753367c6
 HIT_COLUMNS = f"{'rank':>4}  {'near':>6}  {'id':14} {'label':8}  transcript, clip"
@@ -289,13 +313,16 @@ class PredictConfig(ModelChoice):
     "Name the emotion of recordings: by voice, by words, or by both."
     text: Optional[str] = opt(None, 'what is said in the files; without a file: answer from the words alone')
     manifest: Optional[str] = opt(None, 'a table (.csv, .tsv, .jsonl) with the columns audio and text, or one of them, '
-                                        'in place of files')
+                                        'and perhaps speaker, in place of files')
     json: bool = opt(False, 'print one JSON object a line')
     csv: bool = opt(False, 'print CSV; a text that a spreadsheet would take for a formula begins with an apostrophe')
     windows: bool = opt(False, 'a line for each window of a long recording')
+    speaker: Optional[str] = opt(None, 'whose voice the files are, one that the model knows or that --enrol makes known')
+    enrol: Optional[list] = opt(None, 'recordings of --speaker, files or folders, to learn the voice from')
     batch_size: int = opt(16, 'windows the encoder hears at once', ge=1)
     def __post_init__(self):
         super().__post_init__()
+        if self.enrol and not self.speaker: raise TamersError('--enrol: whose voice is it? Name the --speaker')
         if self.json and self.csv: raise TamersError('--json --csv: choose one')
         if self.manifest and self.text:
             raise TamersError('--text: the table of --manifest has its own transcripts, in its column text')
@@ -320,7 +347,7 @@ def recordings_in(place: str) -> list[str]:
 def questions(
     files: list[str],
     cfg: PredictConfig,
-) -> tuple[list, list, list]:  # names, recordings, transcripts
+) -> tuple[list, list, list, list]:  # names, recordings, transcripts, and the speakers that a table names
     "What the command is to answer; `TamersError` where that is nothing."
     if files and cfg.manifest: raise TamersError(f'{files[0]} --manifest {cfg.manifest}: give files or a table')
     places = [cfg.manifest] if cfg.manifest else files
@@ -330,11 +357,33 @@ def questions(
         from tamers.prediction.recognizer import columns_of, read_table
         rows = read_table(cfg.manifest)
         names = [str(row.get('audio') or f'row {i}') for i, row in enumerate(rows, 1)]
-        return names, *columns_of(rows, cfg.manifest)
+        audio, text, speakers = columns_of(rows, cfg.manifest)
+        if any(speakers) and cfg.speaker and not cfg.enrol:
+            raise TamersError(f'--speaker {cfg.speaker}: the table has a column speaker; leave the flag or the column out')
+        return names, audio, text, speakers
     files = [file for place in files for file in recordings_in(place)]
-    if files: return files, files, [cfg.text] * len(files)
-    if cfg.text is not None: return ['--text'], [None], [cfg.text]
+    if files: return files, files, [cfg.text] * len(files), []
+    if cfg.text is not None: return ['--text'], [None], [cfg.text], []
     raise TamersError('nothing to answer: give files, --text or --manifest; tamers-predict --help shows how')
+
+# %% ../nbs/99_commands.ipynb #93d8012b
+def speakers_of(
+    model,
+    cfg: PredictConfig,
+    audio: list,
+    speakers: list,   # of the rows of a table; else empty
+):
+    "What `answers` is to take for the speaker; notes go to standard error."
+    def note(words): print(printable(f'note: {words}'), file=sys.stderr)
+    if cfg.enrol:
+        took = model.enrol(cfg.speaker, [file for place in cfg.enrol for file in recordings_in(place)])
+        note(f"the voice of {cfg.speaker} is known from {took['clips']} recordings, {took['seconds']:.1f} s")
+    if not any(speakers): return cfg.speaker
+    voices, before = model.voices_in(audio, speakers, cfg.batch_size), model.voices.speakers if model.voices else {}
+    met = {s for s, v in zip(speakers, voices) if v is not None and s not in before}
+    if met: note('speakers of the table that are known by the sound of their own rows, '
+                 f'which are answered, too: {len(met)}')
+    return voices
 
 # %% ../nbs/99_commands.ipynb #c7cac3e3
 @command
@@ -346,14 +395,15 @@ def tamers_predict(flags):
     if sum(flag.split('=')[0] == '--text' for flag in flags) > 1:
         raise TamersError('--text: given twice, and one is for all files; give each its own with --manifest')
     files, cfg = given.pop('files', []), PredictConfig(**given)
-    names, audio, text = questions(files, cfg)
+    names, audio, text, speakers = questions(files, cfg)
     gc.set_threshold(20_000)  # what torch and transformers make stays: not to look at it so often saves half a second
     model = cfg.load(warm=False)
     if model.ckpt.config['root'] is None:
         from tamers.data.demo import DEMO_NOTICE
         print(f'note: the model in use is a demonstration; {DEMO_NOTICE}', file=sys.stderr)
     from tamers.prediction.lines import print_answers
-    answers = model.answers(audio, text, batch_size=cfg.batch_size)
+    speaker = speakers_of(model, cfg, audio, speakers)
+    answers = model.answers(audio, text, speaker=speaker, batch_size=cfg.batch_size)
     if not print_answers(zip(names, answers), cfg.form, cfg.windows, model.ckpt.classes): raise SystemExit(1)
 
 # %% ../nbs/99_commands.ipynb #01f8604b

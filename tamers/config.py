@@ -14,7 +14,7 @@ from .core import SPLITS, TamersError
 __all__ = ['BOUNDS', 'KIND_NAMES', 'opt', 'DataOptions', 'ClassOptions', 'EncoderOptions', 'StoreOptions', 'AdaptTextOptions',
            'ModelOptions', 'OptimOptions', 'AdaptOptions', 'EvalOptions', 'RunOptions', 'kind_of', 'check_kind',
            'check_ranges', 'flag_of', 'TrainConfig', 'CheckpointOptions', 'AnalyzeConfig', 'SearchConfig',
-           'CompareConfig', 'CheckConfig', 'to_flags']
+           'CompareConfig', 'CheckConfig', 'TransferConfig', 'to_flags']
 
 # %% ../nbs/01_config.ipynb #907646ab
 def opt(
@@ -39,9 +39,10 @@ class DataOptions:
     weak_labels: bool = opt(False, 'EmoNet-Voice: take the weaker emotions of its mapping, too (see emonet)')
     transcribe: str | None = opt(None, 'hub name or folder of a speech recogniser, for rows without a transcript')
     corpus: str | None = opt(None, 'what --root holds, such as ravdess or crema-d; none: its files tell')
-    split_by: str | None = opt(None, 'how rows without a split are dealt out: speaker, dialogue or random; '
-        'none: by speaker, else dialogue, where they are known')
-    split_seed: int = opt(0, 'seed of that deal', ge=0)
+    split_by: str | None = opt(None, 'deal rows out by speaker, dialogue or random, or keep the splits of the column; '
+        'none: by column, else speaker, else dialogue, where they are known')
+    split_seed: int | None = opt(None, 'seed of that deal; none: 0, or that of training', ge=0)
+    split_file: str | None = opt(None, 'table of ids and splits in place of a deal, such as the splits.csv of a run')
     label_map: str | None = opt(None, 'file of lines such as `calm = neutral` or `other =` (left out), '
         'or ekman, iemocap-4, meld-sentiment')
     num_workers: int = opt(2, 'processes that decode audio while the encoder works; 0: none', ge=0)
@@ -96,6 +97,8 @@ class AdaptTextOptions:
 class ModelOptions:
     "model and loss"
     modality: Literal['both', 'audio', 'text'] = opt('both', 'train on both modalities or on one alone')
+    normalise: Literal['speaker', 'corpus', 'none'] = opt('corpus',
+        'whose mean and deviation standardise the audio; none: neither audio nor text is standardised')
     fusion: Literal['concat', 'gated', 'attention'] = opt('concat',
         'how the classifier sees both: side by side, through a gate, or by attention over their tokens')
     fusion_shared_dim: int = opt(256, 'dimensions of the shared space', ge=1)
@@ -113,6 +116,8 @@ class ModelOptions:
     label_smoothing: float = opt(0.0, 'share of the label that is spread over all classes', ge=0, lt=1)
     mixup: float = opt(0.0, 'parameter of the Beta distribution that mixes pairs of utterances; 0: no mixing', ge=0)
     class_weight_gamma: float = opt(0.0, 'class weights = inverse frequency to this power, of mean 1; 0: none', ge=0)
+    soft_labels: bool = opt(True, 'train on the distribution of votes where the corpus has them; --no-soft-labels: '
+        'on the majority')
 
 # %% ../nbs/01_config.ipynb #bdae3d8c
 @dataclass(kw_only=True)
@@ -168,10 +173,13 @@ class RunOptions:
     metrics_log: str | None = opt(None, 'file of one JSON object a line; none: metrics.jsonl in the save path')
     load_checkpoint: str | None = opt(None, 'resume from this best.pt or last.pt; its settings hold unless given anew')
     seeds: str | None = opt(None, 'train once for each seed and report the spread: how many, or a list such as 1,2,3')
+    folds: str | None = opt(None, 'cross-validate: how many folds, loso (leave one speaker out), or a file that says '
+        'the fold of each row; --split-by and --split-seed say how they are dealt')
+    price: bool = opt(True, 'folds: train as many random folds, too, and say by how much a random split flatters')
     recipe: str | None = opt(None, 'start from the settings of this recipe; flags that are given hold')
 
 # %% ../nbs/01_config.ipynb #36af7fbf
-KIND_NAMES = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text'}
+KIND_NAMES = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text', list: 'a list'}
 
 def kind_of(hint) -> type:
     "What a type hint asks for, one of `KIND_NAMES`: that of `int | None` is int, and a Literal holds text."
@@ -201,7 +209,8 @@ def check_ranges(cfg) -> None:
             raise TamersError(f"{flag} {value}: must be one of {', '.join(typing.get_args(hint))}")
         for rule, bound in f.metadata['bounds'].items():
             words, holds = BOUNDS[rule]
-            if not holds(value, bound): raise TamersError(f'{flag} {value}: must be {words} {bound}')
+            if value is None or holds(value, bound): continue
+            raise TamersError(f'{flag} {value}: must be {words} {bound}')
 
 # %% ../nbs/01_config.ipynb #c4a6577b
 def flag_of(name: str) -> str:
@@ -223,6 +232,9 @@ class TrainConfig(RunOptions, EvalOptions, AdaptOptions, OptimOptions, ModelOpti
             alone = f'needs both modalities, and --modality is {self.modality}'
             if self.fusion != 'concat': refuse('fusion', alone)
             if self.modality_dropout: refuse('modality_dropout', alone)
+        if self.normalise == 'speaker':
+            if self.modality == 'text': refuse('normalise', 'is of voices, and --modality is text')
+            if not self.store: refuse('normalise', 'needs all clips of a speaker at once; drop --no-store')
         if self.mixup and self.fusion == 'attention':
             refuse('mixup', 'mixes one vector a modality, and --fusion attention has one for each token')
 
@@ -240,6 +252,8 @@ class CheckpointOptions:
 class AnalyzeConfig(StoreOptions, DataOptions, CheckpointOptions):
     "Evaluate a checkpoint: metrics, predictions and figures."
     split: Literal[SPLITS] = opt('test', 'which split to evaluate')
+    known: int = opt(10, 'clips of each new speaker that make the voice and are not scored, at most half of them '
+        '(a head trained with --normalise speaker)', ge=0)
     out: str | None = opt(None, 'folder for the results; none: <split>/ beside the checkpoint')
     figures: bool = opt(True, 'draw the confusion and similarity matrices and the map of the shared space')
     report: bool = opt(False, 'write report.html, too: the analysis notebooks run on this checkpoint '
@@ -263,6 +277,8 @@ class CompareConfig(StoreOptions, DataOptions):
     resample: str | None = opt(None, 'what is drawn as a whole: dialogue, speaker, clip or utterance, '
         'or several with commas; none: all that recur')
     resamples: int = opt(2000, 'how many', ge=100)
+    known: int = opt(10, 'clips of each new speaker that make the voice and are not scored, at most half of them '
+        '(a head trained with --normalise speaker)', ge=0)
     out: str | None = opt(None, 'folder for compare.json; none: <split>-against-<B>/ beside A')
     figures: bool = opt(True, 'draw the differences')
     def __post_init__(self): check_ranges(self)
@@ -280,6 +296,24 @@ class CheckConfig(ClassOptions, DataOptions):
         for name in ('transcribe', 'weak_labels'):
             if getattr(self, name): raise TamersError(f'{flag_of(name)}: tamers-check takes the rows as they are; '
                                                       'leave it out')
+
+# %% ../nbs/01_config.ipynb #bf103181
+@dataclass(kw_only=True)
+class TransferConfig(EvalOptions, AdaptOptions, OptimOptions, ModelOptions, StoreOptions, EncoderOptions, DataOptions):
+    "Train on each corpus and test on each, on the classes that all share."
+    out: str | None = opt(None, 'folder for heads and results; the same command goes on there; none: a new one in '
+        'checkpoints/')
+    overwrite: bool = opt(False, 'allow --out to hold earlier results, which are replaced')
+    figures: bool = opt(True, 'draw the matrix')
+    def __post_init__(self):
+        self.training()
+        if self.root: raise TamersError(f'--root {self.root}: the corpora are named without a flag')
+        if self.split_file: raise TamersError(f'--split-file {self.split_file}: is of one corpus, and here are several')
+
+    def training(self, **more) -> TrainConfig:
+        "The settings of one of the heads."
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('out', 'figures')}
+        return TrainConfig(**own | more)
 
 # %% ../nbs/01_config.ipynb #703f7c1c
 def to_flags(

@@ -56,5 +56,6 @@ def _argument(hint) -> dict:
     "What argparse is told about a flag with this type hint."
     kind = kind_of(hint)
     if kind is bool: return dict(action=argparse.BooleanOptionalAction)
+    if kind is list: return dict(nargs='+', metavar='NAME')
     if typing.get_origin(hint) is Literal: return dict(choices=typing.get_args(hint))
     return dict(type=kind, metavar=kind.__name__.upper())

@@ -129,7 +129,7 @@ def check_log(path: str | None, allowed: bool) -> None:
 def clear_folder(folder: Path, resumed: str | None) -> None:
     "Remove what an earlier run left; a run that goes on elsewhere takes its best.pt along."
     if resumed is None:
-        for name in ('best.pt', 'last.pt', 'known.safetensors'): (folder/name).unlink(missing_ok=True)
+        for name in ('best.pt', 'last.pt', 'known.safetensors', 'splits.csv'): (folder/name).unlink(missing_ok=True)
     elif Path(resumed).resolve().parent != folder.resolve():
         best = Path(resumed).parent/'best.pt'
         with atomic_path(folder/'best.pt') as tmp: shutil.copyfile(best if best.exists() else resumed, tmp)

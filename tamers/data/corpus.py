@@ -30,6 +30,7 @@ class Utterance:
     turn: int | None = None     # position in the dialogue
     seconds: float | None = None  # length of the clip; None: not read
     sha: str | None = None  # SHA-256 of the bytes of the clip, where it is known
+    votes: tuple | None = None  # pairs of a class and how many raters chose it; None: not known
 
     @property
     def clip(self) -> str | None:
@@ -91,6 +92,7 @@ class Corpus:
     needed: tuple = ('train', 'dev')              # splits that must not be empty
     said: list = field(default_factory=list)      # all rows, also those that are left out: what dialogues are made of
     classes: tuple = EMOTIONS                     # the class set of its labels
+    dealt: bool = False                           # the splits are not its own: they were dealt out, or come from a file
 
     def __repr__(self):
         name, only = Path(self.root).resolve().name, '' if is_timed(self.utterances) else ', text only'

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import did_you_mean, EMOTIONS, TamersError
+from ..votes import vote_columns
 from .corpus import some
 from .tables import check_columns, check_file, csv_rows, ENDINGS, FOLDERS, list_files, read_text
 from .tables import SPLIT_OF, TABLES
@@ -94,7 +95,7 @@ SHEETS = ('manifest', 'labels', 'annotations', 'data', *SPLIT_OF)  # what people
 
 # %% ../../nbs/1_data/5_layouts.ipynb #3f91518b
 def find_sheets(root: Path, files: list, stems) -> dict:
-    "`{path of a table with one of these names: {column: name}}`; a table has a column of clips and one of labels."
+    "`{path of a table with one of these names: {column: name}}`; a table has a column of clips, and labels or votes."
     found = {}
     for parts, name in files:
         stem, ending = os.path.splitext(name.lower())
@@ -102,7 +103,8 @@ def find_sheets(root: Path, files: list, stems) -> dict:
         path = '/'.join((*parts, name))
         row = next(READERS[ending](root/path, ()), (0, {}))[1]
         mapping, _ = rename_columns(row, root/path)
-        if {'audio', 'label'} <= set(mapping.values()): found[path] = mapping
+        names = set(mapping.values())
+        if 'audio' in names and ('label' in names or vote_columns(tuple(row))): found[path] = mapping
     return found
 
 def sheet_split(path: str) -> str | None:
@@ -121,8 +123,9 @@ def read_sheets(root: Path, files: list, stems) -> tuple[list[dict], list[str]]:
         read, rename = READERS[os.path.splitext(path)[1].lower()], lru_cache(rename_columns)
         for _, raw in read(root/path, [c for c in mapping if mapping[c] in ('audio', 'label')]):
             mapping, _ = rename(tuple(raw), root/path)  # lines of JSON need not have the same keys
-            row = dict(text='') | {name: raw[column] for column, name in mapping.items()}
+            row = dict(text='', label='') | {name: raw[column] for column, name in mapping.items()}
             row |= dict(audio=posixpath.join(posixpath.dirname(path), row['audio']), label=row['label'].lower())
+            row |= {c: raw[c] for c in vote_columns(tuple(raw))}
             split = row.get('split') or sheet_split(path) or split_in(row['audio'])
             rows.append(row | dict(split=split) if split else row)
         if renamed := rename_columns(sheets[path])[1]: notes.append(f'{path}: {renamed}')
@@ -345,11 +348,6 @@ def read_layout(
     "Rows as those of a manifest, their audio relative to `root`, and lines about the corpus."
     rows, notes = layout.read(root, files)
     if not rows: raise TamersError(f"{root}: no row as {layout.title}; {'; '.join(notes) or 'it has no clips'}")
-    split = [row['audio'] for row in rows if row.get('split')]
-    loose = [row['audio'] for row in rows if not row.get('split')]
-    if split and loose:
-        raise TamersError(f'{root}: has clips in splits ({some(split, 2)}) and clips in none ({some(loose, 4)}); '
-                          'put all of them in splits, or none')
     there = {'/'.join((*parts, name)) for parts, name in files}
     for row in rows:
         beside = os.path.splitext(row['audio'])[0] + '.txt'
@@ -359,6 +357,7 @@ def read_layout(
 def describe(layout: Layout | KnownCorpus, rows: list[dict]) -> str:
     "One line: the layout, its licence and citation, how many rows and speakers, and the rows of each class."
     credit = f' ({layout.credit})' if layout.credit else ''
-    classes = some((f'{label} {n}' for label, n in sorted(Counter(row['label'] for row in rows).items())), 20)
+    counts = Counter(row['label'] or 'by votes' for row in rows)
+    classes = some((f'{label} {n}' for label, n in sorted(counts.items())), 20)
     speakers = len({row['speaker'] for row in rows if row.get('speaker')}) or 'unknown'
     return f'{layout.title}{credit}: rows: {len(rows)}; speakers: {speakers}; classes: {classes}'

@@ -8,23 +8,23 @@ import os, re
 from array import array
 from collections import Counter, defaultdict
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 from ..core import EMOTIONS, SPLITS, TamersError
 from ..classes import Labels
+from ..votes import vote_columns
 from .audio import probe
 from .corpus import Corpus, notice_repeats, notice_times, some, Utterance
 from .tables import Census, check_names, check_spelling, check_unique, csv_rows, ENDINGS, FOLDERS
 from .tables import list_files, parse_int, SPLIT_NAMES, SPLIT_OF, TABLES
 from .layouts import DEPTH, find_layout, read_layout
-from .partition import default_by, partition
+from .partition import as_one, default_by, partition, read_partition
 
 # %% auto #0
 __all__ = ['IGNORED', 'TABLE', 'COLUMNS', 'MANIFESTS', 'ROOT', 'find_clips', 'find_tables', 'span', 'meld_rows', 'read_meld',
-           'check_inside', 'read_manifest', 'name_row', 'arrange', 'find_broken', 'find_corpus', 'is_plain',
-           'divide_rows', 'load_corpus']
+           'check_inside', 'read_manifest', 'name_row', 'check_splits', 'arrange', 'find_broken', 'find_corpus',
+           'is_plain', 'divide_rows', 'look_up_splits', 'load_corpus']
 
 # %% ../../nbs/1_data/7_load.ipynb #463f974b
 IGNORED = {'._': 'AppleDouble files', 'final_videos_test': 'leftovers of the archive', '': 'files of another name'}
@@ -150,6 +150,21 @@ def name_row(line: int, audio: str | None, n: int) -> str:
     if not audio: return f'line{line}'
     return audio if n == 1 else f'{audio}#{n}'
 
+# %% ../../nbs/1_data/7_load.ipynb #e3cfd873
+def check_splits(
+    path: Path,
+    found: list[Utterance],
+    spelt: dict,            # {name of a split: the line where it occurs first}
+) -> None:
+    "Raise `TamersError` unless every row has a split, and each is written in one way."
+    loose = [u.id for u in found if u.split is None]
+    if loose and '' in spelt and len(spelt) > 1:
+        raise TamersError(f"{path}: {len(loose)} of {len(found)} rows have no split ({some(loose, 4)}), the others "
+                          'have; give each a split, or have all dealt out: pass --split-by speaker, dialogue or random')
+    named = {name: line for name, line in spelt.items() if name}
+    list(check_names(path, ((line, dict(split=name)) for name, line in named.items()), split=SPLIT_OF))
+    check_spelling(path, spelt)
+
 # %% ../../nbs/1_data/7_load.ipynb #4f2013fd
 def arrange(
     path: Path,                  # of a table, or a folder
@@ -158,29 +173,33 @@ def arrange(
     allow_outside: bool = False, # clips may lie outside the folder
     census: Census | None = None, # counts the labels
     divide=None,                 # gives the split of each utterance, where the rows have none
+    own: bool = True,            # False: whatever splits the rows have are not looked at
 ) -> list[Utterance]:
     "Utterances of rows, by split, then dialogue, turn and line."
     census, home = census or Census(), path if path.is_dir() else path.parent
     first, found, places, spelt, used = {}, [], array('q'), {}, {s: Counter() for s in (*SPLITS, None)}
     for line, row in rows:
-        if not (label := census(row['label'], path, line)): continue
-        split, audio, dialogue = row.get('split', '').lower(), row.get('audio'), row.get('dialogue') or None
+        label, votes = census.judge(row, path, line)
+        if not label: continue
+        split, audio, dialogue = '', row.get('audio'), row.get('dialogue') or None
+        if own: split = row.get('split', '').lower()
         spelt.setdefault(split, line)
         turn = parse_int(path, line, row, 'turn') if row.get('turn') else None
         split = SPLIT_OF.get(split)
         used[split][audio] += 1
         id = row.get('id') or name_row(line, audio, used[split][audio])
         clip = os.path.join(home, audio) if audio and clips else None
-        found.append(Utterance(id, split, row.get('text', ''), label, clip, row.get('speaker') or None, dialogue, turn))
+        found.append(Utterance(id, split, row.get('text', ''), label, clip, row.get('speaker') or None, dialogue, turn,
+                               votes=votes))
         begins = first.setdefault(dialogue, line) if dialogue else line
         places.extend((begins, line if turn is None else turn, line))
     places = np.array(places).reshape(-1, 3)
     lines = places[:, 2].tolist()
     if not allow_outside: check_inside(home, path, ((n, u.audio) for n, u in zip(lines, found) if u.audio))
     if divide and set(spelt) == {''}:
+        check_unique(path, (u.id for u in found))
         for u, split in zip(found, divide(found)): u.split = split
-    else: list(check_names(path, ((line, dict(split=name)) for name, line in spelt.items()), split=SPLIT_OF))
-    check_spelling(path, spelt)
+    check_splits(path, found, spelt)
     for split in SPLITS: check_unique(path, (u.id for u in found if u.split == split), f'{split} ')
     order = np.lexsort((*places.T[::-1], [SPLITS.index(u.split) for u in found]))
     return [found[i] for i in order]
@@ -222,7 +241,9 @@ def find_corpus(root: Path, name: str | None = None) -> tuple:
 
 def is_plain(path: Path) -> bool:
     "Whether a manifest calls its columns as we do, as far as its first row tells."
-    try: return 'label' in next(TABLES[path.suffix.lower()](path, ()))[1]
+    try:
+        row = next(TABLES[path.suffix.lower()](path, ()))[1]
+        return 'label' in row or bool(row.keys() & {'audio', 'text'} and vote_columns(tuple(row)))
     except (TamersError, StopIteration): return True   # reading it tells what is wrong
 
 # %% ../../nbs/1_data/7_load.ipynb #c56f4e77
@@ -233,11 +254,28 @@ def divide_rows(
     seed: int,
     notes: list,      # takes in what is to be said
 ) -> list[str]:       # a split for each
-    "Deal out rows that have no split; `TamersError` if they cannot be."
+    "Deal out rows; `TamersError` if they cannot be."
+    if by == 'column':
+        raise TamersError(f'{root}: its rows have no split, and --split-by column keeps what is there; '
+                          'add a column split, or leave the flag out to have them dealt')
+    what = 'all rows' if by else 'rows without a split'
     by, why = (by, []) if by else default_by(utterances)
     try: splits, said = partition(utterances, by, seed=seed)
-    except TamersError as e: raise TamersError(f'{root}: its rows have no split, and {e}') from e
-    notes.extend([f'rows without a split, dealt out by {by} with seed {seed}', *why, *said])
+    except TamersError as e: raise TamersError(f'{root}: its rows are to be dealt out, and {e}') from e
+    notes.extend([f'{what}, dealt out by {by} with seed {seed}', *why, *said])
+    return splits
+
+# %% ../../nbs/1_data/7_load.ipynb #fc51fd9b
+def look_up_splits(
+    utterances: list[Utterance],
+    path: str | Path,   # a table of ids and splits
+    notes: list,        # takes in what is to be said
+) -> list[str]:         # a split for each
+    "The splits that a file has for these rows, all of them and no others."
+    splits = read_partition(path, utterances)
+    if folds := sorted(set(splits) - set(SPLITS)):
+        raise TamersError(f'{path}: has folds ({some(folds)}); --split-file takes a column split, of {some(SPLITS)}')
+    notes.append(f'splits as {path} has them')
     return splits
 
 # %% ../../nbs/1_data/7_load.ipynb #23f96d99
@@ -252,8 +290,10 @@ def load_corpus(
     allow_outside: bool = False,   # a manifest may name clips outside its folder
     labels: Labels = Labels(),     # the class set, and how labels become classes
     corpus: str | None = None,     # one of `CORPORA`; None: told by the names of its files
-    split_by: str | None = None,   # of rows without a split: one of `SPLIT_BY`; None: what `default_by` finds
-    split_seed: int = 0,
+    split_by: str | None = None,   # one of `SPLIT_BY`, column, or None: column, else what `default_by` finds
+    split_seed: int | None = None, # of a deal; None: 0
+    split_file: str | Path | None = None,   # has the split of each row, in place of a deal
+    whole: bool = False,           # all rows as one split, train, whatever splits they have
 ) -> Corpus:
     "Load a corpus; `TamersError` names what is wrong with it, where, and the cure."
     if not str(root).strip(): raise TamersError(f'--root is empty; {ROOT}')
@@ -261,23 +301,33 @@ def load_corpus(
     manifest, layout, files = find_corpus(root, corpus)
     needed = (split,) if split else ('train', 'dev')
     if not manifest and not layout and not labels.renamed: labels = replace(labels, classes=labels.classes or EMOTIONS)
-    spans, notes, census = {}, [], Census(labels)
-    divide = partial(divide_rows, root=root, by=split_by, seed=split_seed, notes=notes)
-    how = dict(allow_outside=allow_outside, census=census, divide=divide)
+    spans, notes, census, dealt = {}, [], Census(labels), []
+    own, whole = split_by in (None, 'column'), whole or split_file is not None
+    def divide(utterances):
+        if whole: return ['train'] * len(utterances)   # `as_one` follows
+        dealt.append(True)
+        return divide_rows(utterances, root, split_by, split_seed or 0, notes)
+    how = dict(allow_outside=allow_outside, census=census, divide=divide, own=own)
     if manifest: utterances = read_manifest(manifest, clips, texts, **how)
     elif layout:
         rows, told = read_layout(layout, root, files)
         notes += told
         utterances = arrange(root, enumerate(rows, 1), clips, **how)
+    elif not own and not whole: raise TamersError(f'{root}: each table of MELD is a split; leave out --split-by')
     else:
         utterances, spans, told = read_meld(root, files, clips, needed, census)
         notes += told
-    classes, notes = census.settle(), notes + census.notes()
+    classes, notes = census.settle(), notes + census.notes() + census.vote_notes()
     if texts and layout and not any(u.text for u in utterances):
         raise TamersError(f'{root}: {layout.title} comes without transcripts; use --modality audio, or --transcribe')
+    if whole: utterances = as_one(utterances)
+    if split_file:
+        for u, name in zip(utterances, look_up_splits(utterances, split_file, notes)): u.split = name
+        utterances.sort(key=lambda u: SPLITS.index(u.split))
     if split: utterances = [u for u in utterances if u.split == split]
     strict = manifest is not None if skip_bad is None else not skip_bad
-    found = Corpus(root, utterances, notes=notes, strict=strict, needed=needed, said=utterances, classes=classes)
+    found = Corpus(root, utterances, notes=notes, strict=strict, needed=needed, said=utterances, classes=classes,
+                   dealt=bool(dealt or split_file))
     found = found.drop(find_broken(utterances, probe if clips else None, texts))
     if not split and not found.split('test'):
         found.notes.append('test: no rows; tamers-analyze can only use --split dev, '

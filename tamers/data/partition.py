@@ -6,6 +6,7 @@
 from __future__ import annotations
 import csv
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from ..core import atomic_path, did_you_mean, SPLITS, TamersError
@@ -13,10 +14,10 @@ from .corpus import normalise, some, Utterance
 from .tables import check_names, check_spelling, check_unique, csv_rows, decode_text, SPLIT_OF
 
 # %% auto #0
-__all__ = ['SPLIT_BY', 'FLATTERS', 'WHY', 'units_from', 'known', 'together', 'price_of', 'cost_of', 'deal', 'deal_rows', 'called',
-           'count_groups', 'hold_out', 'absent', 'unknown_rows', 'off_shares', 'deal_in_two', 'crowded', 'partition',
-           'default_by', 'fold_of', 'folds', 'fold_names', 'shared', 'leaks', 'as_read', 'write_partition',
-           'one_column', 'read_partition', 'keys_of', 'look_up']
+__all__ = ['SPLIT_BY', 'FLATTERS', 'WHY', 'SPLIT_FILE', 'units_from', 'known', 'together', 'price_of', 'cost_of', 'deal',
+           'deal_rows', 'called', 'count_groups', 'hold_out', 'absent', 'unknown_rows', 'off_shares', 'deal_in_two',
+           'crowded', 'partition', 'default_by', 'fold_of', 'folds', 'fold_names', 'shared', 'leaks', 'as_one',
+           'as_read', 'write_partition', 'one_column', 'read_partition', 'keys_of', 'look_up']
 
 # %% ../../nbs/1_data/6_partition.ipynb #0c38cc70
 SPLIT_BY = ('speaker', 'dialogue', 'random')
@@ -24,7 +25,8 @@ SPLIT_BY = ('speaker', 'dialogue', 'random')
 def units_from(by: str) -> tuple:
     "The units of SPLIT_BY from this one on, each finer than the one before."
     if by in SPLIT_BY: return SPLIT_BY[SPLIT_BY.index(by):]
-    raise TamersError(f"--split-by {by}: must be one of {', '.join(SPLIT_BY)}.{did_you_mean(by, SPLIT_BY)}")
+    raise TamersError(f"--split-by {by}: must be one of {', '.join(SPLIT_BY)}.{did_you_mean(by, SPLIT_BY)}"
+                      ' Or column, where the rows have splits of their own')
 
 def known(u: Utterance, by: str):
     "The speaker, dialogue or clip of an utterance, or None; a numbered dialogue is named with its split."
@@ -264,11 +266,24 @@ def leaks(
         lines.append(f"{head} ({some(where, 3, '; ')})")
     return lines
 
+# %% ../../nbs/1_data/6_partition.ipynb #cd492b2b
+def as_one(utterances: list[Utterance]) -> list[Utterance]:
+    "The rows of all splits as those of one, train, in which no id and no dialogue of two splits is the same."
+    recur = len({u.id for u in utterances}) < len(utterances)
+    def join(u):
+        id, dialogue = u.id, u.dialogue
+        if recur: id = f'{u.split}/{id}'
+        if isinstance(dialogue, int): dialogue = f'{u.split} {dialogue}'
+        return replace(u, id=id, dialogue=dialogue, split='train')
+    return [join(u) for u in utterances]
+
 # %% ../../nbs/1_data/6_partition.ipynb #59f2911c
 def as_read(name: str) -> str:
     "An id as it is when it comes back from a file."
     try: return decode_text(name.encode()).strip()
     except UnicodeEncodeError as e: raise TamersError(f'id {name!a}: not text in UTF-8; rename it') from e
+
+SPLIT_FILE = 'splits.csv'   # beside a checkpoint
 
 def write_partition(
     path: str | Path,
@@ -322,5 +337,5 @@ def look_up(path: str | Path, names: list[str], found: dict) -> list[str]:
     wrong = [f'it lacks {len(missing)} ({some(missing)})'] if missing else []
     if unknown: wrong.append(f'{len(unknown)} are not in the corpus ({some(unknown)})')
     if not wrong: return [found[n] for n in names]
-    raise TamersError(f"{path}: not the rows of this corpus: {'; '.join(wrong)}. "
-                      'Mend the table, or leave it out and have a new one written')
+    raise TamersError(f"{path}: not the rows of this corpus: {'; '.join(wrong)}. Mend the table: add a line for each "
+                      'row that it lacks, and delete the others; or name another table with --split-file')

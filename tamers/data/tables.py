@@ -9,14 +9,16 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 import numpy as np
+from fastcore.basics import patch
 from ..core import cut, did_you_mean, TamersError
 from ..classes import Labels
+from ..votes import majority, row_votes, tied, vote_columns
 from .corpus import some
 
 # %% auto #0
 __all__ = ['CP1252', 'LARGEST_TABLE', 'TABLES', 'SPLIT_NAMES', 'SPLIT_OF', 'FOLDERS', 'ENDINGS', 'decode_text', 'check_file',
-           'read_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'check_names', 'Census', 'parse_int', 'check_unique',
-           'check_spelling', 'list_files']
+           'read_text', 'csv_rows', 'check_columns', 'jsonl_rows', 'as_cell', 'check_names', 'Census', 'parse_int',
+           'check_unique', 'check_spelling', 'list_files']
 
 # %% ../../nbs/1_data/4_tables.ipynb #531f5377
 CP1252 = {i: bytes([i]).decode('cp1252', 'ignore') or chr(i) for i in range(0x80, 0xA0)} | {0xA0: ' '}
@@ -71,8 +73,10 @@ def csv_rows(path: str | Path, required):
                           'save it as CSV in UTF-8 again') from e
 
 def check_columns(where, columns, required):
-    "Raise `TamersError` when a required column is missing."
-    if missing := [c for c in required if c not in columns]:
+    "Raise `TamersError` when a required column is missing; votes will do for a label."
+    missing = [c for c in required if c not in columns]
+    if 'label' in missing and vote_columns(tuple(columns)): missing.remove('label')
+    if missing:
         raise TamersError(f"{where}: lacks {some(missing)}; it has {some(columns, 20) or 'nothing'}; "
                           f'name the columns {some(required)}')
 
@@ -90,7 +94,12 @@ def jsonl_rows(path: str | Path, required):
             raise TamersError(f'{path}, line {n}: is {cut(line.strip())}; '
                               f'write an object with the keys {some(required)}')
         check_columns(f'{path}, line {n}', row, required)
-        yield n, {c: '' if v is None else str(v).strip() for c, v in row.items()}
+        yield n, {c: as_cell(v) for c, v in row.items()}
+
+def as_cell(value) -> str:
+    "A value of JSON as a CSV has it."
+    if isinstance(value, (dict, list)): return json.dumps(value, ensure_ascii=False)
+    return '' if value is None else str(value).strip()
 
 TABLES = {'.csv': csv_rows, '.tsv': csv_rows, '.jsonl': jsonl_rows}   # the reader of each ending
 
@@ -113,6 +122,7 @@ class Census:
     "Renames labels and counts them, with the place of each."
     def __init__(self, rule: Labels = Labels()):
         self.rule, self.counts, self.places, self.out = rule, Counter(), {}, Counter()
+        self.polls, self.spoilt = Counter(), Counter()   # of votes: rows, votes and ties; those that are left out
 
     def __call__(self, label: str, path: Path, line: int) -> str:
         "The class of a row; '' for one that is left out, or has none."
@@ -129,6 +139,44 @@ class Census:
         "What the label map has left out."
         left = some(f'{label} ({n})' for label, n in self.out.items())
         return [f'left out by the label map: {left}'] if left else []
+
+    def vote_notes(self) -> list[str]:
+        "How many votes there are, and what became of ties."
+        rows, votes, ties = (self.polls[what] for what in ('rows', 'votes', 'ties'))
+        notes = [f'votes of several raters: {votes} on {rows} rows'] if rows else []
+        if ties: notes.append(f'rows without a label whose votes tie, settled by lot: {ties}')
+        lost = some(f'{label} ({n})' for label, n in self.spoilt.items())
+        return notes + [f'votes that the label map leaves out: {lost}'] if lost else notes
+
+# %% ../../nbs/1_data/4_tables.ipynb #f34688de
+@patch
+def poll(self: Census, given: dict, own: str, path: Path, line: int) -> tuple:
+    "The votes of a row after renaming: pairs of a class and how many raters chose it."
+    votes = Counter()
+    for label, n in given.items():
+        if name := sys.intern(self.rule(label)): votes[name] += n
+        else: self.spoilt[label] += n
+    for name in votes.keys() - {own}:
+        self.counts[name] += 1
+        self.places.setdefault(name, (path, line))
+    if votes: self.polls.update(rows=1, votes=votes.total())
+    return tuple(votes.items())
+
+
+# %% ../../nbs/1_data/4_tables.ipynb #d323a443
+@patch
+def judge(self: Census, row: dict, path: Path, line: int) -> tuple[str, tuple | None]:
+    "The class of a row, '' if it is left out, and its votes, None if it has none."
+    given, label = row_votes(row, f'{path}, line {line}'), row.get('label', '')
+    own = self(label, path, line) if label or not given else ''
+    if not given or label and not own: return own, None
+    votes = self.poll(given, own, path, line)
+    if own or not votes:
+        if not own: self.out[', '.join(given)] += 1
+        return own, votes or None
+    if len(tied(votes)) > 1: self.polls['ties'] += 1
+    return majority(votes, row.get('id') or row.get('audio') or row.get('text', '')), votes
+
 
 # %% ../../nbs/1_data/4_tables.ipynb #05500a90
 def parse_int(path, line, row, column) -> int:

@@ -15,18 +15,19 @@ from ..store.features import Split
 from ..model.checkpoint import load_checkpoint
 from ..measure.scores import SCORES
 from ..measure.groups import group_lines, units_that_matter
+from ..measure.raters import rater_lines
 from ..training.step import Evaluation
 from .maps import plot_confusion, plot_similarity, plot_space
 from .charts import plot_calibration, plot_groups, save_figure
 from .curves import plot_seeds
 from .evaluate import by_group, corpus_of, evaluate_checkpoint, evaluate_runs, find_runs, train_rows
-from .evaluate import summarise_seeds
+from .evaluate import summarise_seeds, WAYS
 from .report import check_extra, write_report
 
 # %% auto #0
 __all__ = ['FOREIGN', 'default_out', 'results_folder', 'facts_of', 'write_metrics', 'write_results', 'write_figures',
-           'show_interval', 'confidence_lines', 'retrieval_lines', 'summary_text', 'notebook_options', 'analyze_run',
-           'seed_table', 'write_seeds', 'analyze_seeds', 'analyze']
+           'show_interval', 'confidence_lines', 'retrieval_lines', 'voice_lines', 'summary_text', 'notebook_options',
+           'analyze_run', 'seed_table', 'write_seeds', 'analyze_seeds', 'analyze']
 
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #155c5386
 def default_out(given: str | Path | None, name: str) -> Path:
@@ -95,6 +96,12 @@ def retrieval_lines(m: dict) -> list[str]:
         lines.append(f"{way.replace('_', ' '):14} {recalls} {m['median_rank'][way]:8.0f} of {m['n']}")
     return lines
 
+def voice_lines(voices: dict) -> list[str]:
+    "What is known of the speakers, and what that is worth: the first row has the scores above."
+    lines = [voices['headline'], '', f"{'speakers':28} {'UAR':>7}   {'95 % interval':18} {'accuracy':>8}"]
+    return lines + [f"{WAYS[way]:28} {m['uar']:7.2%}   {show_interval(m['intervals']['uar']):18} {m['accuracy']:8.2%}"
+                    for way, m in voices['scores'].items()]
+
 # %% ../../nbs/7_evaluation/6_analyze.ipynb #8e3df98a
 def summary_text(m: dict) -> str:
     "The metrics of an evaluation as a readable text."
@@ -105,7 +112,9 @@ def summary_text(m: dict) -> str:
     lines += ['', f"{'':{wide}} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>6}"]
     for name, c in m['per_class'].items():
         lines += [f"{name:{wide}} {c['precision']:9.1%} {c['recall']:9.1%} {c['f1']:9.1%} {c['support']:6}"]
+    if 'voices' in m: lines += ['', *voice_lines(m['voices'])]
     if m.get('groups'): lines += ['', *group_lines(m['groups'])]
+    if 'distribution' in m: lines += ['', *rater_lines(m['distribution'])]
     lines += ['', *confidence_lines(m)]
     if 'recall_at_1' in m: lines += ['', *retrieval_lines(m)]
     return '\n'.join(lines)

@@ -4,13 +4,15 @@
 
 # %% ../../nbs/7_evaluation/2_charts.ipynb #3327d6ab
 from __future__ import annotations
+import re, warnings
 from pathlib import Path
+from textwrap import fill
 import matplotlib.pyplot as plt, numpy as np, seaborn as sns
 from matplotlib.patheffects import withStroke
 from ..core import atomic_path, TamersError
 from ..measure.intervals import wilson_interval
 from ..measure.calibration import coverage_at, expected_calibration_error, reliability, risk_coverage
-from .maps import colours, new_axes
+from .maps import colours, new_axes, NO_LETTER, say_boxes
 
 # %% auto #0
 __all__ = ['plot_per_class', 'plot_groups', 'plot_reliability', 'plot_coverage', 'plot_calibration', 'plot_retrieval',
@@ -21,7 +23,9 @@ def plot_per_class(per_class: dict, intervals: dict | None = None, ax=None):
     "F1 of every class as a bar, with precision and recall, and with the intervals of `class_intervals` if given."
     f1 = {name: c['f1'] for name, c in per_class.items() if c['support']}
     if not f1: raise TamersError('no class has an utterance in this split')
-    ax, halo = new_axes(ax, (5.6, 3.2)), dict(color='0.1', path_effects=[withStroke(linewidth=2.5, foreground='white')])
+    height = max(3.2, .26 * len(per_class) + 1.2)
+    ax = new_axes(ax, (5.6, height))
+    halo = dict(color='0.1', path_effects=[withStroke(linewidth=2.5, foreground='white')])
     names = list(per_class)
     places = [names.index(name) for name in f1]
     ax.barh(places, f1.values(), color=list(map(colours(per_class).get, f1)), edgecolor='0.3', linewidth=.5, height=.7)
@@ -33,9 +37,9 @@ def plot_per_class(per_class: dict, intervals: dict | None = None, ax=None):
     worst, best = min(f1, key=f1.get), max(f1, key=f1.get)
     ax.set(xlim=(0, 1.02), xlabel='F1 (bar), precision, recall', ylabel='class (utterances)', yticks=range(len(names)),
            yticklabels=[f"{name} ({per_class[name]['support']})" for name in names],
-           title=f'F1 from {f1[worst]:.2f} ({worst}) to {f1[best]:.2f} ({best})')
-    ax.invert_yaxis()
-    ax.legend(ncols=3, frameon=False, fontsize=9, loc='upper left', bbox_to_anchor=(0, -.2))
+           title=fill(f'F1 from {f1[worst]:.2f} ({worst}) to {f1[best]:.2f} ({best})', 50),
+           ylim=(len(names) - .4, -.6))
+    ax.legend(ncols=3, frameon=False, fontsize=9, loc='upper left', bbox_to_anchor=(0, -.64 / height))
     sns.despine(ax=ax)
     return ax
 
@@ -129,6 +133,11 @@ def save_figure(path: Path, draw, note: str = '') -> Path:
     "Save the figure that `draw` makes, with a note under its right corner."
     fig = np.ravel(draw())[0].figure
     fig.text(0.995, -0.01, note, ha='right', va='top', fontsize=6, color='0.4', parse_math=False)
-    with atomic_path(path) as tmp: fig.savefig(tmp, format=path.suffix[1:], dpi=150, bbox_inches='tight')
+    with warnings.catch_warnings(record=True) as told, atomic_path(path) as tmp:
+        warnings.filterwarnings('always', NO_LETTER)
+        fig.savefig(tmp, format=path.suffix[1:], dpi=150, bbox_inches='tight')
+    for warning in told:
+        if re.match(NO_LETTER, str(warning.message)): say_boxes()
+        else: warnings.warn(warning.message, stacklevel=2)
     plt.close(fig)
     return path

@@ -4,6 +4,7 @@
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #4bb2fdd9
 from __future__ import annotations
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 import torch
@@ -11,29 +12,46 @@ from ..core import cache_dir, TamersError
 from ..config import AnalyzeConfig
 from ..runs import find_checkpoint, is_shipped, make_accelerator, seed_runs
 from ..classes import Labels, read_label_map
+from ..votes import count_votes
 from ..data.corpus import Utterance
 from ..data.load import load_corpus
+from ..data.partition import SPLIT_FILE
 from ..data.demo import demo_corpus
 from ..store.store import Workers
-from ..store.features import Split
+from ..store.features import Split, StoredFeatures
 from ..store.splits import read_splits, Reader
 from ..model.losses import identities, objective_of
 from ..model.checkpoint import check_encoders, Checkpoint, encoder_of, is_finished, load_checkpoint
-from ..measure.scores import scores_from_confusion
+from ..model.voices import set_aside, spoken, Voices, voices_of
+from ..measure.scores import SCORES, scores_from_confusion
 from ..measure.space import retrieval_metrics
 from ..measure.intervals import limits, resample_runs, run_confusions, score_intervals
 from ..measure.groups import group_scores, group_values, units, units_that_matter
 from ..measure.calibration import apply_temperature, calibration_scores, coverage_at, risk_coverage
+from ..measure.raters import distribution_scores, human_ceiling
 from ..training.step import evaluate, Evaluation
 
 # %% auto #0
-__all__ = ['corpus_of', 'inherit', 'load_split', 'intervals_by', 'trust', 'measure', 'train_rows', 'by_group', 'find_runs',
+__all__ = ['DEAL', 'WAYS', 'corpus_of', 'deal_of', 'inherit', 'read_split', 'by_voices', 'heard_ways', 'load_split',
+           'intervals_by', 'trust', 'by_raters', 'measure', 'voice_scores', 'train_rows', 'by_group', 'find_runs',
            'evaluate_checkpoint', 'evaluate_runs', 'summarise_seeds']
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #0f460d2b
 def corpus_of(ckpt: Checkpoint, path: Path) -> str | None:
     "The corpus a head was trained on; None, the demo corpus, for the one that ships, whose own is not here."
     return None if is_shipped(path) else ckpt.config['root']
+
+# %% ../../nbs/7_evaluation/4_evaluate.ipynb #472c48ce
+DEAL = ('split_by', 'split_seed', 'split_file')
+
+def deal_of(cfg: AnalyzeConfig, then: dict, path: Path) -> dict:
+    "Where the splits come from: as `cfg` says, else from the file beside the checkpoint, else as in training."
+    asked, beside = {k: getattr(cfg, k) for k in DEAL}, path.with_name(SPLIT_FILE)
+    if cfg.split_file: return asked
+    found = {k: then.get(k) if asked[k] is None else asked[k] for k in DEAL}
+    if any(value is not None for value in asked.values()): return dict(found, split_file=None)
+    if then and beside.is_file(): return dict(found, split_file=str(beside))
+    return found
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #b73e79d2
 def inherit(cfg: AnalyzeConfig, ckpt: Checkpoint, path: Path) -> dict:
@@ -46,13 +64,12 @@ def inherit(cfg: AnalyzeConfig, ckpt: Checkpoint, path: Path) -> dict:
         allow_outside=cfg.allow_outside or same.get('allow_outside', False),
         transcribe=cfg.transcribe or then.get('transcribe'),
         labels=Labels(tuple(ckpt.classes), read_label_map(cfg.label_map or same.get('label_map'))),
-        corpus=cfg.corpus or same.get('corpus'), split_by=cfg.split_by or same.get('split_by'),
-        split_seed=cfg.split_seed or same.get('split_seed', 0),
+        corpus=cfg.corpus or same.get('corpus'), **deal_of(cfg, same, path),
         store_root=Path(cfg.store_path or then.get('store_path') or cache_dir()/'store'))
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #0be31bc2
-def load_split(ckpt: Checkpoint, cfg: AnalyzeConfig, path: Path, say=print) -> Split:
-    "The split to evaluate, through the encoders of the checkpoint at `path`."
+def read_split(ckpt: Checkpoint, cfg: AnalyzeConfig, path: Path, say=print) -> Split:
+    "A split as the encoders of the checkpoint at `path` give it, with all its rows."
     acc = make_accelerator(cfg.device, ckpt.config['amp'])
     encoders = {k: encoder_of(ckpt, k, getattr(cfg, f'{k}_encoder'), str(acc.device)) for k in ckpt.encoders}
     check_encoders(ckpt, {k: e.spec for k, e in encoders.items()}, path)
@@ -60,6 +77,52 @@ def load_split(ckpt: Checkpoint, cfg: AnalyzeConfig, path: Path, say=print) -> S
     reader = Reader(accelerator=acc, batch_size=cfg.encode_batch_size, workers=workers, say=say,
                     **inherit(cfg, ckpt, path))
     return read_splits(reader, encoders, (cfg.split,))[0]
+
+# %% ../../nbs/7_evaluation/4_evaluate.ipynb #d2241e65
+WAYS = dict(known='known', own='by own clips (transductive)', nobody='nobody known')
+
+def by_voices(
+    ckpt: Checkpoint,  # of a head trained with `--normalise speaker`
+    split: Split,
+    known: int,        # clips of each new speaker that are set aside
+    trusted: bool,     # whether names of the split are those of training
+) -> tuple[dict[str, Split], str]:   # the same rows for each of WAYS, and who is known by what, in words
+    "What a split sounds like without the voices that are known."
+    voices, rows = voices_of(ckpt), spoken(split.utterances)
+    nobody = Voices(voices.corpus)
+    base = voices if trusted else nobody
+    new = {s: own for s, own in rows.items() if s not in base.speakers}
+    aside = set_aside(new, known)
+    gone = {i for own in aside.values() for i in own}
+    scored = [i for i in range(len(split.labels)) if i not in gone]
+    ways = dict(known=base.met(split, aside), own=nobody.met(split, rows), nobody=nobody)
+    words = (f'speakers known from training: {len(rows) - len(new)}; new: {len(new)}, of whom {len(aside)} are known '
+             f'by at most {known} clips each that are not scored ({len(gone)} rows set aside)')
+    return {way: _part(v.out_of(split), scored) for way, v in ways.items()}, words
+
+def _part(split: Split, rows: list[int]) -> Split:
+    "Some rows of a split."
+    x = split.features
+    features = StoredFeatures(*(None if e is None else e[rows] for e in (x.audio, x.text)))
+    return replace(split, utterances=[split.utterances[i] for i in rows], features=features, labels=split.labels[rows])
+
+# %% ../../nbs/7_evaluation/4_evaluate.ipynb #493e2fb2
+def heard_ways(ckpt: Checkpoint, cfg: AnalyzeConfig, path: Path, say=print) -> tuple[dict[str, Split], str]:
+    "The split to evaluate as `by_voices` has it; for a head that takes no voice out, `known` is all of it."
+    split = read_split(ckpt, cfg, path, say)
+    if ckpt.config.get('normalise') != 'speaker': return dict(known=split), ''
+    return by_voices(ckpt, split, getattr(cfg, 'known', 0), cfg.root in (None, corpus_of(ckpt, path)))
+
+def load_split(
+    ckpt: Checkpoint,
+    cfg: AnalyzeConfig,
+    path: Path,
+    say=print,
+    way: str = 'known',   # one of WAYS, for a head that was trained with `--normalise speaker`
+) -> Split:
+    "The split to evaluate, through the encoders of the checkpoint at `path`, and without the voices that are known."
+    ways, _ = heard_ways(ckpt, cfg, path, say)
+    return ways.get(way, ways['known'])
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #3f24f771
 def intervals_by(e: Evaluation, utterances: list[Utterance]) -> dict:
@@ -77,6 +140,15 @@ def trust(e: Evaluation, temperature: float) -> dict:
     return dict(calibration=dict(calibration_scores(e.labels, p), temperature=temperature, before=before),
                 selective=dict(aurc=risk_coverage(e.labels, p)['aurc'], coverage_at=reached))
 
+# %% ../../nbs/7_evaluation/4_evaluate.ipynb #3d0c2ecc
+def by_raters(e: Evaluation, split: Split) -> dict:
+    "Scores against the votes of a split, and the human ceiling, resampled by the first unit that matters."
+    counts = count_votes([u.votes for u in split.utterances], split.classes)
+    unit, of = next(iter(units_that_matter(split.utterances).items()))
+    human = human_ceiling(counts, e.probs.argmax(-1), of)
+    return dict(distribution_scores(counts, e.probs), human=human and dict(human, interval_of=unit))
+
+
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #2835bf75
 def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
     "Evaluate the head on a split, with intervals, calibrated probabilities and retrieval."
@@ -85,13 +157,21 @@ def measure(ckpt: Checkpoint, split: Split) -> Evaluation:
     objective = objective_of(ckpt.config, torch.tensor(ckpt.train_counts, device=device), pairs=both)
     ids = identities(split.utterances) if ckpt.config.get('contrastive') == 'duplicates' else None
     e = evaluate(ckpt.build().to(device), x, split.labels, batch_size=ckpt.config['batch_size'],
-                 objective=objective, ids=ids, classes=split.classes)
+                 objective=objective, ids=ids, classes=split.classes,
+                 soft=split.soft if ckpt.config.get('soft_labels') else None)
     e.metrics['intervals_by'] = by = intervals_by(e, split.utterances)
     e.metrics['interval_of'], e.metrics['intervals'] = next(iter(by.items()))
     e.metrics.update(trust(e, ckpt.temperature))
     e.probs = apply_temperature(e.probs, ckpt.temperature)
+    if split.soft is not None: e.metrics['distribution'] = by_raters(e, split)
     if both and len(split.labels) > 1: e.metrics.update(retrieval_metrics(e.z_a, e.z_t))
     return e
+
+# %% ../../nbs/7_evaluation/4_evaluate.ipynb #3650f639
+def voice_scores(ckpt: Checkpoint, ways: dict[str, Split], headline: dict) -> dict:
+    "The four scores with their intervals, by what is known of the voices; those of the headline are there already."
+    found = {way: headline if way == 'known' else measure(ckpt, split).metrics for way, split in ways.items()}
+    return {way: {k: m[k] for k in (*SCORES, 'n', 'intervals', 'interval_of')} for way, m in found.items()}
 
 # %% ../../nbs/7_evaluation/4_evaluate.ipynb #5b1fdb4c
 def train_rows(ckpt: Checkpoint, path: Path) -> list[Utterance] | None:
@@ -99,7 +179,7 @@ def train_rows(ckpt: Checkpoint, path: Path) -> list[Utterance] | None:
     if is_shipped(path): return None
     try:
         how = inherit(AnalyzeConfig(), ckpt, path)
-        same = {k: how[k] for k in ('labels', 'corpus', 'split_by', 'split_seed')}
+        same = {k: how[k] for k in ('labels', 'corpus', *DEAL)}
         root = how['root'] or demo_corpus()
         return load_corpus(root, skip_bad=True, clips=False, split='train', **same).split('train')
     except TamersError: return None
@@ -127,8 +207,10 @@ def find_runs(
 def evaluate_checkpoint(path: Path, cfg: AnalyzeConfig, say=print) -> tuple[Checkpoint, Split, Evaluation]:
     "Load a checkpoint and the split, and measure."
     ckpt = load_checkpoint(path)
-    split = load_split(ckpt, cfg, path, say)
-    return ckpt, split, measure(ckpt, split)
+    ways, words = heard_ways(ckpt, cfg, path, say)
+    e = measure(ckpt, ways['known'])
+    if words: e.metrics['voices'] = dict(headline=words, scores=voice_scores(ckpt, ways, e.metrics))
+    return ckpt, ways['known'], e
 
 def evaluate_runs(runs: dict[str, Path], cfg: AnalyzeConfig, say=print) -> dict:  # {name: (split, evaluation)}
     "Evaluate every run; `TamersError` if they do not answer the same utterances."
@@ -139,6 +221,7 @@ def evaluate_runs(runs: dict[str, Path], cfg: AnalyzeConfig, say=print) -> dict:
         if ids != (first := first or ids):
             raise TamersError(f'{best}: has other utterances in {cfg.split} than the seeds before it; '
                               'they were not trained on one corpus')
+        if 'voices' in e.metrics and not found: say(e.metrics['voices']['headline'])
         found[name] = split, e
     return found
 

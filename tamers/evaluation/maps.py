@@ -4,41 +4,69 @@
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #ac1273cb
 from __future__ import annotations
-import warnings
+import sys, warnings
 from dataclasses import dataclass
+from functools import lru_cache
+from textwrap import fill
 import matplotlib.pyplot as plt, numpy as np, seaborn as sns, torch
 from matplotlib.collections import LineCollection
-from matplotlib.colors import hsv_to_rgb, to_hex
-from ..core import EMOTIONS, sha256
+from matplotlib.font_manager import fontManager
+from ..core import EMOTIONS
+from ..classes import MAPS
 from ..measure.scores import to_numpy
 from ..measure.space import check_pairs, modality_gap, neighbour_agreement
 
 # %% auto #0
-__all__ = ['PALETTE', 'MARKERS', 'NEIGHBOURS', 'EDGE', 'SIZE', 'STAR', 'JOINED', 'colour_of', 'colours', 'markers', 'new_axes',
-           'size_for', 'most_confused', 'plot_confusion', 'pick_rows', 'spread', 'mean_similarities', 'plot_similarity',
-           'class_similarity', 'plot_class_similarity', 'embed_2d', 'SpaceMap', 'map_space', 'plot_emotions',
-           'plot_modalities', 'plot_space']
+__all__ = ['PALETTE', 'MARKERS', 'FONTS', 'NO_LETTER', 'NEIGHBOURS', 'EDGE', 'SIZE', 'STAR', 'JOINED', 'family', 'colours',
+           'markers', 'set_fonts', 'say_boxes', 'new_axes', 'size_for', 'slant', 'most_confused', 'plot_confusion',
+           'pick_rows', 'spread', 'mean_similarities', 'plot_similarity', 'class_similarity', 'plot_class_similarity',
+           'embed_2d', 'SpaceMap', 'map_space', 'plot_emotions', 'plot_modalities', 'plot_space']
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #6c540c5d
 PALETTE = dict(anger='#db0520', disgust='#2d9c49', fear='#561152', joy='#ffde63',
                neutral='#9e9e9e', sadness='#055796', surprise='#fea6d5')
 MARKERS = dict(anger='^', disgust='v', fear='X', joy='*', neutral='o', sadness='s', surprise='D')
 
-def colour_of(name: str) -> str:
-    "The colour of a class by its name alone."
-    hue = int(sha256(name)[:8], 16) / 2**32
-    return PALETTE.get(name) or to_hex(hsv_to_rgb((hue, .55, .75)))
+def family(classes) -> dict:   # {class: one of the seven}
+    "The classes that are one of the seven, or another word for one that is not among them."
+    found = {name: name for name in classes if name in PALETTE}
+    for name in classes:
+        if (seven := MAPS['ekman'].get(name)) and seven not in found.values(): found[name] = seven
+    return found
 
 def colours(classes) -> dict:   # {class: colour}
     "The colour of every class: the seven have their own, others are spread around the circle of hues."
-    others = [name for name in classes if name not in PALETTE]
-    hues = sns.husl_palette(len(others), s=.75, l=.55).as_hex() if others else []
-    return {name: PALETTE[name] for name in classes if name in PALETTE} | dict(zip(others, hues))
+    known = family(classes)
+    others = [name for name in classes if name not in known]
+    light = (.55,) if len(others) <= 10 else (.36, .58, .8)   # many hues alone are too close to each other
+    wheels = [sns.husl_palette(len(others), h=.53, s=.75, l=l).as_hex() for l in light] if others else []
+    hues = {name: wheels[i % len(light)][i] for i, name in enumerate(others)}
+    return {name: PALETTE[known[name]] if name in known else hues[name] for name in classes}
 
 def markers(classes) -> dict:   # {class: marker}
     "The marker of every class; of more than a few classes several share one."
-    shapes = list(MARKERS.values())
-    return {name: MARKERS.get(name, shapes[i % len(shapes)]) for i, name in enumerate(classes)}
+    known, shapes = family(classes), list(MARKERS.values())
+    return {name: MARKERS[known[name]] if name in known else shapes[i % 7] for i, name in enumerate(classes)}
+
+# %% ../../nbs/7_evaluation/1_maps.ipynb #a0922ce1
+FONTS = ('Noto Sans CJK JP', 'Noto Sans JP', 'Noto Sans CJK SC', 'Noto Sans CJK KR', 'Hiragino Sans', 'Yu Gothic',
+         'Meiryo', 'MS Gothic', 'IPAexGothic', 'IPAGothic', 'TakaoGothic', 'WenQuanYi Zen Hei', 'WenQuanYi Micro Hei',
+         'PingFang SC', 'Microsoft YaHei', 'SimHei', 'Apple SD Gothic Neo', 'Malgun Gothic', 'NanumGothic',
+         'Noto Sans Arabic', 'Noto Sans Hebrew', 'Noto Sans Devanagari', 'Noto Sans Thai',
+         'Arial Unicode MS', 'Unifont')
+NO_LETTER = 'Glyph .* missing from'   # what matplotlib says of a box
+
+def set_fonts() -> None:
+    "Let the fonts that are installed help out where the first one lacks a letter."
+    first, there = plt.rcParams['font.family'], set(fontManager.get_font_names())
+    plt.rcParams['font.family'] = [*first, *(name for name in FONTS if name in there and name not in first)]
+    warnings.filterwarnings('ignore', NO_LETTER)
+
+@lru_cache
+def say_boxes() -> None:
+    "One line on standard error, once, about letters that no font has."
+    print('note: no installed font has some letters of these names, so boxes stand for them in figures; '
+          'install one that has, such as Noto Sans CJK', file=sys.stderr)
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #d7d1694e
 def new_axes(
@@ -47,13 +75,18 @@ def new_axes(
     panels: int = 1,
 ):
     "`ax`, or the axes of a new figure."
+    set_fonts()
     return plt.subplots(1, panels, figsize=size, layout='constrained')[1] if ax is None else ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #0a48fd4b
 def size_for(classes) -> tuple[float, float]:
     "Width and height in inches of a figure with a row and a column for each class."
-    more = .22 * max(0, len(classes) - 7)
-    return 5.6 + more, 4.4 + more
+    more, names = .24 * max(0, len(classes) - 7), .05 * max(0, max(map(len, classes)) - 10)
+    return 5.6 + more + names, 4.4 + more + names
+
+def slant(ax) -> None:
+    "Names below the columns that end where their column is, however long they are."
+    plt.setp(ax.get_xticklabels(), rotation=45, ha='right', rotation_mode='anchor')
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #bc60cd53
 def most_confused(counts, classes) -> str:  # such as 'Most confused: fear → surprise (31 %)'
@@ -62,7 +95,7 @@ def most_confused(counts, classes) -> str:  # such as 'Most confused: fear → s
     np.fill_diagonal(wrong, 0)
     true, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
     if wrong.max() == 0: return 'No class is confused with another'
-    return f'Most confused: {classes[true]} → {classes[predicted]} ({100 * wrong.max():.0f} %)'
+    return fill(f'Most confused: {classes[true]} → {classes[predicted]} ({100 * wrong.max():.0f} %)', 60)
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #10d9e48b
 def plot_confusion(counts, classes=EMOTIONS, normalise=True, ax=None):
@@ -76,7 +109,8 @@ def plot_confusion(counts, classes=EMOTIONS, normalise=True, ax=None):
                 linewidths=.5, ax=ax, annot_kws=dict(size=8), cbar_kws=dict(label=unit), xticklabels=classes,
                 yticklabels=[f'{name} ({n})' for name, n in zip(classes, counts.sum(1))])
     ax.set(xlabel='predicted', ylabel='true (utterances)', title=most_confused(counts, classes))
-    ax.tick_params(axis='x', rotation=45)
+    ax.tick_params(axis='y', rotation=0)
+    slant(ax)
     return ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #824165f5
@@ -113,20 +147,22 @@ def plot_similarity(z_a, z_t, labels, classes=EMOTIONS, most: int = 70, seed: in
     "Audio x text similarity, rows and columns sorted by class."
     (z_a, z_t), labels = (z.cpu().numpy() for z in check_pairs(z_a, z_t)), to_numpy(labels)
     means = [f'{kind} {mean.round(2) + 0:.2f}' for kind, mean in mean_similarities(z_a, z_t, labels).items()]
-    rows, ax = pick_rows(labels, most, seed), new_axes(ax, (5.6, 4.8))
+    many, longest = len(np.unique(labels)), max(map(len, classes))
+    rows = pick_rows(labels, max(most, 4 * many), seed)
+    ax = new_axes(ax, np.array([5.6, 4.8]) + .16 * max(0, many - 12) + .06 * max(0, longest - 10))
     similarity, labels = z_a[rows] @ z_t[rows].T, labels[rows]
     limit = np.abs(similarity).max()
     image = ax.imshow(similarity, cmap='vlag', vmin=-limit, vmax=limit)
     ax.figure.colorbar(image, ax=ax, label='cosine similarity', shrink=.8)
     present, starts = np.unique(labels, return_index=True)
-    centres = spread((starts + np.append(starts[1:], len(labels)) - 1) / 2, len(labels) / 20)
+    centres = spread((starts + np.append(starts[1:], len(labels)) - 1) / 2, len(labels) / max(20, many))
     for start in starts[1:]:
         ax.axhline(start - .5, color='0.2', lw=.6)
         ax.axvline(start - .5, color='0.2', lw=.6)
     names = [classes[c] for c in present]
     ax.set_xticks(centres, names, rotation=90)
     ax.set_yticks(centres, names)
-    ax.tick_params(length=0)
+    ax.tick_params(length=0, labelsize=None if many <= 12 else 8)
     ax.set(xlabel=f'text ({len(rows)} utterances)', ylabel=f'audio ({len(rows)} utterances)',
            title='Mean: ' + ', '.join(means))
     return ax
@@ -152,8 +188,8 @@ def plot_class_similarity(z_a, z_t, labels, classes=EMOTIONS, ax=None):
     right = [np.nanargmax(similarity[c]) == c for c in np.flatnonzero(~np.isnan(np.diag(similarity)))]
     title = f'{sum(right)} of {len(right)} classes: audio nearest to text of its class'
     ax.set(xlabel='text', ylabel='audio', title=title)
-    ax.tick_params(axis='x', rotation=45)
     ax.tick_params(axis='y', rotation=0)
+    slant(ax)
     return ax
 
 # %% ../../nbs/7_evaluation/1_maps.ipynb #f702a792
@@ -219,7 +255,9 @@ def plot_space(
     ax=None,                         # a pair of axes
 ):
     "One map of audio and text embeddings, coloured by emotion and by modality; returns the pair of axes."
-    m, (left, right) = places or map_space(z_a, z_t, labels, seed=seed), new_axes(ax, (9, 4.6), panels=2)
+    m, names = places or map_space(z_a, z_t, labels, seed=seed), [len(classes[c]) for c in np.unique(to_numpy(labels))]
+    ncols = min(4, max(1, 48 // (max(names) + 4)))   # of a legend below half of the figure
+    left, right = new_axes(ax, (9, 4.3 + .17 * -(-len(names) // ncols)), panels=2)
     plot_emotions(left, m, to_numpy(labels)[m.rows], classes)
     plot_modalities(right, m)
     agree, chance = neighbour_agreement(z_a, z_t, labels)
@@ -229,6 +267,6 @@ def plot_space(
         if m.method == 'PCA': title += '\n(too few points or dimensions for UMAP)'
         panel.set_title(title, fontsize=10)
         panel.set(xlabel=f'{m.method} 1 (no unit)', ylabel=f'{m.method} 2 (no unit)', xticks=[], yticks=[])
-        panel.legend(ncols=4, frameon=False, fontsize=9, loc='upper center', bbox_to_anchor=(.5, -.06), markerscale=1.3,
-                     columnspacing=1, handletextpad=.3)
+        panel.legend(ncols=ncols, frameon=False, fontsize=9, loc='upper center', bbox_to_anchor=(.5, -.06),
+                     markerscale=1.3, columnspacing=1, handletextpad=.3)
     return left, right

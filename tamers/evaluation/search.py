@@ -113,7 +113,7 @@ def search(query: str, config: SearchConfig | None = None, say=print) -> list[Hi
     ckpt = load_checkpoint(path)
     check_both(ckpt)
     kind, encoder, item = read_query(query, lambda kind: encoder_of(ckpt, kind, getattr(cfg, f'{kind}_encoder')))
-    split, model = load_split(ckpt, cfg, path, say), ckpt.build()
+    split, model = load_split(ckpt, cfg, path, say, way='own'), ckpt.build()   # nothing is scored
     asked = place(model, encoder, [item])[0]
     other, i = ('text', 1) if kind == 'audio' else ('audio', 0)
     batches = split.features.batches(torch.arange(len(split.labels)).split(1024))

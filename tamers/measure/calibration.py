@@ -67,13 +67,14 @@ def apply_temperature(
 
 # %% ../../nbs/5_measure/5_calibration.ipynb #a06b2d53
 def fit_temperature(
-    labels,  # (N,) class indices
+    labels,  # (N,) class indices, or shares of the votes (N, C)
     probs,   # (N, C) probabilities, not calibrated
     spread: float = 0.5, # standard deviation of log T before any row is seen; inf: the likelihood alone
 ) -> float:  # from 1/20 to 20
     "The most likely temperature (Guo et al., ICML 2017), near 1 until the rows speak against it."
-    labels, _ = check_predictions(labels, probs, np.shape(probs)[-1])
-    z, y = log_probs(probs), torch.as_tensor(labels)
+    y = torch.as_tensor(labels).cpu()
+    check_predictions(y if y.ndim == 1 else y.argmax(1), probs, np.shape(probs)[-1])
+    z, y = log_probs(probs), y.double() if y.ndim == 2 else y.long()
     def cost(log_t):
         likelihood = torch.nn.functional.cross_entropy(z / math.exp(log_t), y, reduction='sum').item()
         return likelihood + (log_t / spread)**2 / 2

@@ -33,6 +33,7 @@ class Checkpoint:
     train_counts: list # training rows of each class, from which class weights follow
     trainer: dict = field(default_factory=dict)  # optimizer and counters, to resume
     temperature: float = 1.0  # of its probabilities; 1: not calibrated
+    voices: dict = field(default_factory=dict)   # of speakers, for a head trained with `--normalise speaker`
     classes: list = field(default_factory=lambda: list(EMOTIONS))
     format: str = FORMAT
 
@@ -100,7 +101,7 @@ def _check_layout(path, data):
     "Raise `TamersError` unless `data` has the fields of a checkpoint, in this layout and with these classes."
     if not isinstance(data, dict):
         raise TamersError(f'{path}: holds a {type(data).__name__}, not a TAMERS checkpoint; name a best.pt or last.pt')
-    missing = [f.name for f in fields(Checkpoint) if f.name not in ('trainer', 'temperature', *data)]
+    missing = [f.name for f in fields(Checkpoint) if f.name not in ('trainer', 'temperature', 'voices', *data)]
     if missing:
         has = ', '.join(map(str, list(data)[:8])) or 'nothing'
         raise TamersError(f"{path}: not a TAMERS checkpoint, missing {', '.join(missing)} (it has {has})")
@@ -147,7 +148,7 @@ def _faults(data: dict) -> list[str]:
         if faults := _encoder_faults(kind, e): return faults
     n, named = data['model_args'].get('n_classes', len(EMOTIONS)), len(data['classes'])
     if n != named: return [f'it names {named} classes, and its head chooses among {n}']
-    return _model_faults(data['model_args'], data['model'])
+    return _model_faults(data['model_args'], data['model']) or _voice_faults(data.get('voices', {}), data['model'])
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #5994094e
 def _encoder_faults(kind: str, e: dict) -> list[str]:
@@ -171,6 +172,21 @@ def _model_faults(args: dict, weights: dict) -> list[str]:
         return ([f'model.{k} is missing or of another shape' for k in odd]
                 + [f'model.{k} is larger than what is stored of it' for k in short])
     return [f'model.{k} holds values that are not finite' for k, v in weights.items() if not v.isfinite().all()]
+
+# %% ../../nbs/4_model/4_checkpoint.ipynb #6469aa2c
+def _voice_faults(voices: dict, weights: dict) -> list[str]:
+    "What is wrong with the voices of a checkpoint; that there are none is no fault."
+    if not voices: return []
+    if 'audio_input.mean' not in weights: return ['voices: its head does not listen']
+    names, rows = voices['names'], len(voices['names']) + 1
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        return ['voices.names are no names, or the same twice']
+    shapes = dict.fromkeys(('mean', 'std'), (rows, *weights['audio_input.mean'].shape)) | dict(n=(rows,))
+    for k, shape in shapes.items():
+        x = voices[k]
+        if tuple(x.shape) != shape or x.untyped_storage().nbytes() < x.nbytes: return [f'voices.{k} is of another shape']
+        if not x.isfinite().all(): return [f'voices.{k} holds values that are not finite']
+    return [] if (voices['std'] > 0).all() else ['voices.std is not above 0']
 
 # %% ../../nbs/4_model/4_checkpoint.ipynb #56639e32
 def check_encoders(

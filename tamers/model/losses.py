@@ -71,23 +71,25 @@ def class_weights(
 # %% ../../nbs/4_model/3_losses.ipynb #46585a7e
 def classification_loss(
     logits: torch.Tensor,        # (B, C)
-    labels: torch.Tensor,        # class of each row (B,)
+    labels: torch.Tensor,        # class of each row (B,), or the share of each class in its votes (B, C)
     *,
     weights: torch.Tensor | None = None,   # class weights (C,)
     gamma: float = 0.,           # focal loss (Lin et al., 2017); 0: cross-entropy
     log_prior: torch.Tensor | None = None, # logit adjustment (Menon et al., 2021): what is added to the logits (C,)
     smoothing: float = 0.,       # label smoothing (Szegedy et al., 2016)
     present: torch.Tensor | None = None,   # classes that smoothing spreads over (C,) bool; None: all
-    other: torch.Tensor | None = None,     # mixup: class of the partner (B,)
+    other: torch.Tensor | None = None,     # mixup: class of the partner (B,), or shares (B, C)
     own: torch.Tensor | None = None,       # mixup: share of the row itself (B,)
 ) -> torch.Tensor:               # a scalar; 0 where no row of the batch has a weight
     "Weighted cross-entropy and its kin; torch's own where it is all that is asked for."
     if log_prior is not None: logits = logits + log_prior
+    if labels.is_floating_point(): labels = labels.to(logits)
     if weights is None and not gamma and not smoothing and other is None: return F.cross_entropy(logits, labels)
     cost = -logits.log_softmax(-1)
     if gamma: cost = (-torch.expm1(-cost)).clamp(min=1e-7)**gamma * cost
-    y = F.one_hot(labels, logits.shape[1]).to(cost)
-    if other is not None: y = own[:, None]*y + (1 - own[:, None])*F.one_hot(other, logits.shape[1])
+    def shares(y): return y if y.is_floating_point() else F.one_hot(y, logits.shape[1])
+    y = shares(labels).to(cost)
+    if other is not None: y = own[:, None]*y + (1 - own[:, None])*shares(other)
     if weights is not None: y = weights * y
     row = y.sum(-1)
     spread = cost.mean(-1) if present is None else (cost * present).sum(-1) / present.sum()
@@ -141,9 +143,10 @@ class Objective:
             kind['log_prior'] = torch.where(self.counts > 0, self.adjust_tau * prior, 0.)
         return kind
 
-    def __call__(self, out: FusionOutput, labels, model, ids=None, rows=None, other=None, own=None) -> dict:
-        "Scalars by name; `ids` and `rows` as in `align`, `other` and `own` as in `classification_loss`."
-        classification = classification_loss(out.logits, labels, other=other, own=own, **self.kind)
+    def __call__(self, out: FusionOutput, labels, model, ids=None, rows=None, other=None, own=None, soft=None) -> dict:
+        "Scalars by name; `soft` (B, C) are shares of votes, the others as in `align` and `classification_loss`."
+        target = labels if soft is None else soft
+        classification = classification_loss(out.logits, target, other=other, own=own, **self.kind)
         contrastive = torch.zeros_like(classification)
         if self.contrastive_weight: contrastive = align(self.contrastive, out, labels, model, ids, rows)
         loss = self.contrastive_weight*contrastive + classification

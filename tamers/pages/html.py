@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, soundfile, torch
 from matplotlib.figure import Figure
-from ..core import TamersError
+from ..core import EMOTIONS, TamersError
 from ..runs import find_checkpoint, is_shipped
 from ..data.audio import load_audio, SAMPLE_RATE
 from ..data.logmel import log_mel, num_frames, wave_lengths
 from ..data.corpus import Utterance
-from ..evaluation.maps import colour_of, SpaceMap
+from ..evaluation.maps import colours, SpaceMap
 from ..prediction.known import nearest, Plane
 from ..prediction.answers import Prediction, Window
 from ..prediction.recognizer import Recognizer
@@ -82,37 +82,39 @@ def player(
     return f'<audio controls preload="none" src="data:audio/mpeg;base64,{sound}"></audio>'
 
 # %% ../../nbs/9_pages/1_html.ipynb #829192a3
-def patch_of(label: str) -> str:
-    "A patch in the colour of an emotion."
-    return f'<i class="tm-patch" style="background:{colour_of(label)}"></i>'
+def patch_of(label: str, classes=EMOTIONS) -> str:
+    "A patch in the colour of a class; in none for a label that is not in the set."
+    return f'<i class="tm-patch" style="background:{colours(classes).get(label, "none")}"></i>'
 
 def card(
     u: Utterance,
     note: str = '',        # a remark
     listen: bool = False,  # with a player
+    classes=EMOTIONS,      # the class set of its label
 ) -> str:                  # HTML
     "An utterance with its label, transcript, a remark and its sound."
-    parts = [patch_of(u.label), f'<b>{html.escape(u.label)}</b>']
+    parts = [patch_of(u.label, classes), f'<b>{html.escape(u.label)}</b>']
     if u.text: parts.append(f'“{html.escape(u.text)}”')
     parts.append(f"<small>{html.escape(' · '.join(filter(None, (u.id, u.speaker))))}</small>")
     if note: parts.append(html.escape(note))
     if listen: parts.append('<br>' + (player(u.audio) if u.audio else '<em>no clip</em>'))
     return f'<div class="tm-card">{" ".join(parts)}</div>'
 
-def cards(rows) -> Html:
+def cards(rows, classes=EMOTIONS) -> Html:
     "Several cards, one below the other; `rows` holds the arguments of each."
-    return Html(''.join(card(*row) for row in rows))
+    return Html(''.join(card(*row, classes=classes) for row in rows))
 
 # %% ../../nbs/9_pages/1_html.ipynb #ddaf352e
 def draw_utterance(
     u: Utterance,
     places: np.ndarray,  # (1, 2), or (2, 2) of audio and text, in pixels
+    colour: str,
     note: str = '',      # a remark
 ) -> str:                # SVG
     "The marks of an utterance, and what is shown when one points at them."
     title = f'{u.label}: “{u.text}”' if u.text else u.label
     if note: title += f'\n{note}'
-    fill = f'fill="{colour_of(u.label)}"'
+    fill = f'fill="{colour}"'
     (x, y), *text = places
     marks = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {fill}/>'
     for tx, ty in text:
@@ -127,16 +129,18 @@ def draw_map(
     notes=None,                   # (N,) a remark on each
     star=None,                    # (2,) the place of a new utterance
     size=(720, 520),              # width and height in pixels
+    classes=EMOTIONS,             # the class set of their labels
 ) -> str:                         # HTML
     "Utterances in the plane, with emotion and transcript where one points."
     stars = np.reshape([] if star is None else star, (-1, 2))   # one or none
     xy, (width, height) = np.concatenate([places.reshape(-1, 2), stars]), size
     low, span = xy.min(0), np.maximum(np.ptp(xy, 0), 1e-9)
     scale = lambda p: [14, height - 14] + (p - low) / span * [width - 28, 28 - height]   # y points up
-    marks = [draw_utterance(u, p, note) for u, p, note in zip(utterances, scale(places), notes or [''] * len(places))]
+    colour, told = colours(classes), zip(utterances, scale(places), notes or [''] * len(places))
+    marks = [draw_utterance(u, p, colour.get(u.label, 'none'), note) for u, p, note in told]
     marks += [f'<text x="{x:.1f}" y="{y:.1f}">★<title>this utterance</title></text>' for x, y in scale(stars)]
     shown = sorted({u.label for u in utterances})
-    legend = ''.join(f'<span>{patch_of(e)} {html.escape(e)}</span>' for e in shown)
+    legend = ''.join(f'<span>{patch_of(e, classes)} {html.escape(e)}</span>' for e in shown)
     return (f'<div class="tm-legend">{legend}</div><svg class="tm-map" viewBox="0 0 {width} {height}" role="img" '
             f'aria-label="map of utterances" style="width:100%;max-width:{width}px">{"".join(marks)}</svg>')
 
@@ -146,12 +150,13 @@ def hover_map(
     utterances: list[Utterance],  # all N of the split
     notes=None,                   # a remark on each that is shown
     size=(720, 520),              # width and height in pixels
+    classes=EMOTIONS,             # the class set of their labels
 ) -> Html:
     "The shared space, with emotion and transcript where one points."
     places = np.stack([space.audio, space.text], 1)
     shown = [utterances[i] for i in space.rows]
     if notes is not None: notes = [notes[i] for i in space.rows]
-    return Html(draw_map(shown, places, notes, size=size))
+    return Html(draw_map(shown, places, notes, size=size, classes=classes))
 
 # %% ../../nbs/9_pages/1_html.ipynb #f0b0e0ec
 def coordinates(
@@ -171,8 +176,9 @@ def among_known(model: Recognizer, answer: Prediction) -> str:
                 '(tamers.prediction.known.write_known)</p>')
     z, new = coordinates(model.familiar, answer)
     *xy, star = Plane(z, known.labels)(torch.cat([z, new[None]])).numpy()
-    drawing = draw_map(known.utterances, np.stack(xy)[:, None], star=star, size=(520, 400))
-    alike = ''.join(card(replace(known.utterances[i], id=''), f'similarity {s:.2f}') for i, s in nearest(new, z))
+    us, classes = known.utterances, model.ckpt.classes
+    drawing = draw_map(us, np.stack(xy)[:, None], star=star, size=(520, 400), classes=classes)
+    alike = ''.join(card(replace(us[i], id=''), f'similarity {s:.2f}', classes=classes) for i, s in nearest(new, z))
     source = html.escape(known.source)
     if not any(known.texts): source += '; what was said in them does not come with this model'
     return f'{drawing}<p>Nearest of {len(known.ids)} utterances, {source}:</p>{alike}'
@@ -196,7 +202,7 @@ def strip(windows: list[Window]) -> str:
         told, look = 'silence', ''
         if w.probabilities:
             top, p = max(w.probabilities.items(), key=lambda x: x[1])
-            told, look = f'{html.escape(top)} {p:.0%}', f'background:{colour_of(top)};opacity:{p:.2f}'
+            told, look = f'{html.escape(top)} {p:.0%}', f'background:{colours(w.probabilities)[top]};opacity:{p:.2f}'
         when = f'{minutes(w.start)} to {minutes(w.end)}'
         return f'<div title="{when}: {told}" style="flex:{until - w.start:.2f};{look}"></div>'
     parts = ''.join(map(part, windows, [*(w.start for w in windows[1:]), end]))

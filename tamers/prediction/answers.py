@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 import numpy as np, torch
 from ..core import TamersError
+from ..model.voices import Voice
 from .recording import Recording, text_oddities
 
 # %% auto #0
@@ -48,6 +49,8 @@ class Job:
     name: str                 # for messages
     warnings: list = field(default_factory=list)
     error: TamersError | None = None
+    voice: Voice | None = None                   # of the speaker; None: not known
+    held: list = field(default_factory=list)     # (start, end, embedding) that wait until the voice is known
     x_t: torch.Tensor | None = None              # embedding of the text (1, ...)
     scored: list = field(default_factory=list)   # (start, end, log p (C,) or None, z_a (D,) or None)
     strange: dict = field(default_factory=lambda: dict(audio=[], text=[]))  # of each window, and of the text
@@ -57,8 +60,9 @@ def make_jobs(
     audio,             # one of what `Recognizer.predict` takes, or a list
     text,
     rate: int | None,
+    voices=None,       # the voice of the speaker, or a list, with None for those who are not known
 ) -> list[Job]:
-    "Pair recordings and transcripts; `TamersError` if they cannot be paired."
+    "Pair recordings, transcripts and voices; `TamersError` if they cannot be paired."
     is_list = lambda x: isinstance(x, (list, tuple))
     n = next((len(x) for x in (audio, text) if is_list(x)), 1)
     if any(len(x) != n for x in (audio, text) if is_list(x)):
@@ -66,16 +70,18 @@ def make_jobs(
                           'give one transcript to each, or a single string for all')
     if is_list(audio) and n and isinstance(audio[0], (int, float)):
         raise TamersError('audio: a list of numbers; make it an array: np.array(samples)')
-    audio, text = (x if is_list(x) else [x] * n for x in (audio, text))
-    return [make_job(a, t, rate, i) for i, (a, t) in enumerate(zip(audio, text), 1)]
+    if is_list(voices) and len(voices) != n: raise TamersError(f'{len(voices)} speakers and {n} utterances; '
+                                                               'give one speaker to each, or a single one for all')
+    audio, text, voices = (x if is_list(x) else [x] * n for x in (audio, text, voices))
+    return [make_job(a, t, rate, i, v) for i, (a, t, v) in enumerate(zip(audio, text, voices), 1)]
 
-def make_job(audio, text, rate: int | None, i: int) -> Job:
+def make_job(audio, text, rate: int | None, i: int, voice: Voice | None = None) -> Job:
     "The job of number `i`."
     if text is not None and not isinstance(text, str):
         raise TamersError(f'text {i}: is a {type(text).__name__}; a transcript is a string, or None')
     if audio is None: return Job(None, text, f'text {i}')
     recording = Recording(audio, rate, f'recording {i}')
-    return Job(recording, text, recording.name)
+    return Job(recording, text, recording.name, voice=voice)
 
 # %% ../../nbs/8_prediction/4_answers.ipynb #21051439
 TOGETHER = 'this model looks at both at once (--fusion attention); give a recording with its transcript'

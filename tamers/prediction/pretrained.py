@@ -14,11 +14,11 @@ from ..model.checkpoint import as_checkpoint, Checkpoint
 from ..model.sample import Known, KNOWN, save_known
 
 # %% auto #0
-__all__ = ['CONFIG', 'HEAD', 'LOCAL', 'CARD', 'encoder_places', 'is_pretrained', 'describe_head', 'copy_encoder', 'model_card',
-           'write_pretrained', 'read_pretrained']
+__all__ = ['CONFIG', 'HEAD', 'VOICE_FILE', 'LOCAL', 'CARD', 'encoder_places', 'is_pretrained', 'name_labels', 'read_labels',
+           'describe_head', 'copy_encoder', 'model_card', 'write_pretrained', 'read_voices', 'read_pretrained']
 
 # %% ../../nbs/8_prediction/3_pretrained.ipynb #4f27d262
-CONFIG, HEAD = 'config.json', 'model.safetensors'
+CONFIG, HEAD, VOICE_FILE = 'config.json', 'model.safetensors', 'voices.safetensors'
 
 def encoder_places(folder: Path) -> dict:
     "The encoders that lie beside a head: {kind: folder}."
@@ -28,20 +28,34 @@ def is_pretrained(folder: Path) -> bool:
     "Whether a folder is of this layout."
     return (folder/HEAD).is_file() and (folder/CONFIG).is_file()
 
+# %% ../../nbs/8_prediction/3_pretrained.ipynb #65db9ebf
+def name_labels(classes: list[str]) -> dict:
+    "The classes as the hub writes them: by number, and numbers by class."
+    return dict(id2label={str(i): name for i, name in enumerate(classes)},
+                label2id={name: i for i, name in enumerate(classes)})
+
+def read_labels(id2label, label2id=None) -> list[str]:
+    "The classes in their order; `ValueError` where the tables do not name them."
+    try: classes = [id2label[str(i)] for i in range(len(id2label))]
+    except (KeyError, TypeError) as e: raise ValueError('its id2label does not number the classes from "0" on') from e
+    if label2id is not None and label2id != {str(name): i for i, name in enumerate(classes)}:
+        raise ValueError('its label2id names other classes than its id2label')
+    return classes
+
 # %% ../../nbs/8_prediction/3_pretrained.ipynb #5c396112
 LOCAL = ('save_path', 'metrics_log', 'load_checkpoint', 'store_path',  # settings that say where things are
-         'audio_encoder', 'text_encoder', 'transcribe')
+         'audio_encoder', 'text_encoder', 'transcribe', 'split_file', 'label_map')
 
 def describe_head(
     ckpt: Checkpoint,
     embedded: list[str],   # kinds of encoder that lie in the folder
 ) -> dict:
-    "What config.json says: all of a checkpoint but its weights and the state of its training."
-    about = {k: v for k, v in asdict(ckpt).items() if k not in ('model', 'trainer')}
+    "What config.json says: all of a checkpoint but its weights, its voices and the state of its training."
+    about = {k: v for k, v in asdict(ckpt).items() if k not in ('model', 'trainer', 'classes', 'voices')}
     about['config'] = {k: v for k, v in ckpt.config.items() if k not in LOCAL}
     if root := ckpt.config['root']: about['config']['root'] = Path(root).name
     for kind in embedded: about['encoders'][kind]['name'] = kind
-    return dict(model_type='tamers', **about)
+    return dict(model_type='tamers', **name_labels(ckpt.classes), **about)
 
 # %% ../../nbs/8_prediction/3_pretrained.ipynb #080debc5
 def copy_encoder(encoder: Encoder, folder: Path) -> None:
@@ -101,9 +115,21 @@ def write_pretrained(
     for kind in embedded: copy_encoder(encoders[kind], folder/kind)
     with atomic_path(folder/HEAD) as tmp: tmp.write_bytes(save(weights, dict(format='pt')))
     with atomic_path(folder/CONFIG) as tmp: tmp.write_text(json.dumps(describe_head(ckpt, embedded), indent=1))
+    if ckpt.voices:
+        tensors = {k: x.contiguous() for k, x in ckpt.voices.items() if k != 'names'}
+        with atomic_path(folder/VOICE_FILE) as tmp:
+            tmp.write_bytes(save(tensors, dict(names=json.dumps(ckpt.voices['names']))))
     if known: save_known(replace(known, texts=[''] * len(known.ids)), folder/KNOWN)   # the words stay at home
     for file in [*home.glob('README.md'), *home.glob('LICENSE*')]: shutil.copyfile(file, folder/file.name)
     if not (home/'README.md').is_file(): (folder/'README.md').write_text(model_card(ckpt), encoding='utf-8')
+
+# %% ../../nbs/8_prediction/3_pretrained.ipynb #860d47f7
+def read_voices(path: Path) -> dict:
+    "The voices in a file as a checkpoint has them; none without a file."
+    from safetensors import safe_open
+    if not path.is_file(): return {}
+    with safe_open(path, 'pt') as f:
+        return dict(names=json.loads((f.metadata() or {}).get('names', '[]')), **{k: f.get_tensor(k) for k in f.keys()})
 
 # %% ../../nbs/8_prediction/3_pretrained.ipynb #4e4448f4
 def read_pretrained(folder: str | Path) -> Checkpoint:
@@ -112,11 +138,13 @@ def read_pretrained(folder: str | Path) -> Checkpoint:
     from safetensors.torch import load_file
     folder = Path(folder)
     try:
+        voices = read_voices(folder/VOICE_FILE)
         about = json.loads((folder/CONFIG).read_text(encoding='utf-8'))
         if not isinstance(about, dict) or about.pop('model_type', None) != 'tamers':
             raise ValueError('its config.json is of another library: it does not say "model_type": "tamers"')
+        if 'id2label' in about: about['classes'] = read_labels(about.pop('id2label'), about.pop('label2id', None))
         weights = load_file(folder/HEAD)
     except (OSError, ValueError, SafetensorError) as e:
         raise TamersError(f'{folder}: not a model of TAMERS ({e}); '
                           'name a folder that save_pretrained wrote, a best.pt, or a name on the hub') from e
-    return as_checkpoint(folder, dict(about, model=weights))
+    return as_checkpoint(folder, dict(about, model=weights, voices=voices))

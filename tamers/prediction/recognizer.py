@@ -5,6 +5,7 @@
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #45206570
 from __future__ import annotations
 import math
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import chunked, patch
@@ -12,9 +13,11 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from ..core import TamersError
 from ..runs import check_model_name, find_checkpoint, pick_device
 from ..data.audio import SAMPLE_RATE
+from ..data.corpus import some
 from ..data.tables import TABLES
 from ..data.oddities import SILENCE
 from ..model.checkpoint import check_encoders, Checkpoint, encoder_of, load_checkpoint
+from ..model.voices import Voice, voices_of
 from .recording import words_of
 from .known import Familiar, find_known
 from .pretrained import encoder_places, HEAD, is_pretrained, read_pretrained, write_pretrained
@@ -44,13 +47,15 @@ class Recognizer(ModelHubMixin, library_name='tamers', pipeline_tag='audio-class
         places = encoder_places(self.path.parent) | {kind: place for kind, place in moved.items() if place}
         self.encoders = {kind: encoder_of(ckpt, kind, places.get(kind), str(self.device)) for kind in ckpt.encoders}
         check_encoders(ckpt, {kind: e.spec for kind, e in self.encoders.items()}, str(path))
-        self.model, self.known = ckpt.build().to(self.device), find_known(self.path)
+        self.model, self.known, self.voices = ckpt.build().to(self.device), find_known(self.path), voices_of(ckpt)
         self.familiar = {}
         if self.known: self.familiar = {k: Familiar(self.model, k, getattr(self.known, k)) for k in self.encoders}
         if warm: self.predict(np.random.default_rng(0).uniform(-.1, .1, 3 * SAMPLE_RATE), 'Oh!', rate=SAMPLE_RATE)
 
     def _save_pretrained(self, save_directory):
-        write_pretrained(self.ckpt, save_directory, encoders=self.encoders, known=self.known, home=self.path.parent)
+        voices = self.voices.state() if self.ckpt.voices or self.voices and self.voices.speakers else {}
+        ckpt = replace(self.ckpt, voices=voices)
+        write_pretrained(ckpt, save_directory, encoders=self.encoders, known=self.known, home=self.path.parent)
 
     @classmethod
     def _from_pretrained(cls, *, model_id, revision, cache_dir, force_download, local_files_only, token, **options):
@@ -98,12 +103,20 @@ def _windows(self: Recognizer, jobs: list[Job]):
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #9bd7ec63
 @patch
-def _score(self: Recognizer, windows: list):
-    "Embed windows, and let the head judge each with the transcript of its job."
-    encoder, (jobs, _, _, waves) = self.encoders['audio'], zip(*windows)
-    x = encoder.encode(encoder.prepare(waves)).to(self.device)
+def _embed(self: Recognizer, windows: list) -> torch.Tensor:   # from `_windows`; (B, ...)
+    "What the encoder makes of windows."
+    encoder = self.encoders['audio']
+    return encoder.encode(encoder.prepare([wave for *_, wave in windows])).to(self.device)
+
+@patch
+def _judge(self: Recognizer, heard: list):   # (job, start, end, embedding)
+    "Let the head judge windows, each with the transcript of its job and without the voice of its speaker."
+    if not heard: return
+    jobs, _, _, x = zip(*heard)
+    x = torch.stack([row if job.voice is None else self.voices.without(row[None], job.voice)[0]
+                     for job, row in zip(jobs, x)])
     out = self.model(x, None if jobs[0].x_t is None else torch.cat([job.x_t for job in jobs]))
-    found = zip(windows, self._log_p(out), out.z_a.cpu(), self._strangeness('audio', x))
+    found = zip(heard, self._log_p(out), out.z_a.cpu(), self._strangeness('audio', x))
     for (job, start, end, _), log_p, z, strange in found:
         job.scored.append((start, end, log_p, z))
         job.strange['audio'].append(strange)
@@ -112,6 +125,23 @@ def _score(self: Recognizer, windows: list):
 def _log_p(self: Recognizer, out):
     "Log-probabilities (B, C), calibrated."
     return (out.logits / self.ckpt.temperature).log_softmax(-1).cpu()
+
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #3c64230c
+@patch
+def _score(self: Recognizer, windows: list):
+    "Embed windows, and judge those whose speaker is settled; the others are held."
+    heard = [(job, start, end, x) for (job, start, end, _), x in zip(windows, self._embed(windows))]
+    waits = lambda job: job.voice is None and self.ckpt.config.get('normalise') == 'speaker'
+    for job, *held in heard:
+        if waits(job): job.held.append(held)
+    self._judge([h for h in heard if not waits(h[0])])
+
+@patch
+def _settle(self: Recognizer, job: Job, batch_size: int):
+    "Judge what was held of a recording, by its own voice."
+    if len(job.held) > 1: job.voice = self.voices.meet(torch.stack([x for *_, x in job.held]))
+    for part in chunked(job.held, batch_size): self._judge([(job, *held) for held in part])
+    job.held = []
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #b37b6e8a
 @patch
@@ -170,13 +200,58 @@ def _conclude(self: Recognizer, job: Job) -> Prediction:
         warnings=job.warnings, windows=windows if len(windows) > 1 else [],
         seconds=job.audio and job.audio.seconds, strange=strange)
 
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #57061eb8
+@patch
+def voice(self: Recognizer, speaker):   # a name, a `Voice`, None, or a list of these
+    "The voice of a speaker; `TamersError` for a name that is not known."
+    if isinstance(speaker, (list, tuple)): return [self.voice(s) for s in speaker]
+    if speaker is None or isinstance(speaker, Voice): return speaker
+    if self.voices is None:
+        raise TamersError(f'speaker {speaker}: this model knows no voices; it was trained on text alone, or with '
+                          '--normalise none')
+    if speaker not in self.voices.speakers:
+        known = some(self.voices.speakers) or 'nobody'
+        raise TamersError(f'speaker {speaker}: is not known; known: {known}. Enrol the speaker with some clips: '
+                          'model.enrol(name, clips), or tamers-predict --speaker NAME --enrol FILE...')
+    return self.voices.speakers[speaker]
+
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #f11281b0
+@patch
+@torch.no_grad()
+def _meet(self: Recognizer, jobs: list[Job], batch_size: int) -> Voice | None:
+    "The voice in the recordings of some jobs; None if nothing can be heard in them."
+    x = [row for part in chunked(self._windows(jobs), batch_size) for row in self._embed(part)]
+    return self.voices.meet(torch.stack(x)) if x else None
+
+@patch
+def enrol(self: Recognizer,
+    name: str,
+    audio,           # clips of this speaker, each as `predict` takes it, or a single one
+    *,
+    rate=None,       # Hz, of samples
+    batch_size=16,   # windows the encoder hears at once
+) -> dict:           # `clips` in which there is something to hear, and their `seconds`
+    "Learn a voice, which needs no label; `TamersError` for clips that cannot be read, and for silence."
+    if not isinstance(name, str) or not name.strip(): raise TamersError(f'enrol {name!r}: a speaker needs a name')
+    if self.voices is None: self.voice(name)   # says why not
+    jobs = make_jobs(audio, None, rate)
+    if not jobs or any(job.audio is None for job in jobs):
+        raise TamersError(f'enrol {name}: a voice is learnt from recordings, one at least; give their paths or samples')
+    voice = self._meet(jobs, batch_size)
+    for job in jobs:
+        if job.error: raise job.error
+    if voice is None: raise TamersError(f'enrol {name}: silence, there is no voice in it; check the microphone')
+    self.voices.speakers[name] = voice
+    heard = [job.audio.seconds for job in jobs if job.audio.level >= SILENCE]
+    return dict(clips=len(heard), seconds=round(sum(heard), 2))
+
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #2eea777b
 @patch
 @torch.no_grad()
-def answers(self: Recognizer, audio=None, text=None, *, rate=None, batch_size=16):
+def answers(self: Recognizer, audio=None, text=None, *, rate=None, speaker=None, batch_size=16):
     "As `predict`, for many: yield a `Prediction` or a `TamersError` for each, in order, as they come."
     if batch_size < 1: raise TamersError(f'batch_size {batch_size}: must be at least 1')
-    jobs = make_jobs(audio, text, rate)
+    jobs = make_jobs(audio, text, rate, self.voice(speaker))
     while jobs:   # those that are answered are let go, with their windows
         some, jobs = jobs[:batch_size], jobs[batch_size:]
         for job in some: accept(job, list(self.encoders), self.model.attention is not None)
@@ -184,6 +259,7 @@ def answers(self: Recognizer, audio=None, text=None, *, rate=None, batch_size=16
         for read in (True, False):
             heard = self._windows(j for j in some if j.audio and not j.error and (j.x_t is not None) == read)
             for windows in chunked(heard, batch_size): self._score(windows)
+        for job in some: self._settle(job, batch_size)
         for job in some:
             try: answer = self._conclude(job)
             except TamersError as e: answer = e
@@ -196,11 +272,12 @@ def predict(self: Recognizer,
     text=None,       # what is said, or a list; one string is for all; None: from the voice alone
     *,
     rate=None,       # Hz, of samples
+    speaker=None,    # the name of a voice that is known (`enrol`), or a list; None: unknown
     batch_size=16,   # windows the encoder hears at once
 ):                   # a `Prediction`; for lists a list
     "Name the emotion; raises `TamersError` for the first that cannot be answered."
     found = []
-    for answer in self.answers(audio, text, rate=rate, batch_size=batch_size):
+    for answer in self.answers(audio, text, rate=rate, speaker=speaker, batch_size=batch_size):
         if isinstance(answer, TamersError): raise answer
         found.append(answer)
     return found if isinstance(audio, (list, tuple)) or isinstance(text, (list, tuple)) else found[0]
@@ -260,25 +337,41 @@ def read_table(table) -> list[dict]:
     return rows
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #5ffa2d5f
-def columns_of(rows: list[dict], table) -> tuple[list, list]:
-    "Recordings and transcripts of some rows; the paths of a file are relative to its folder."
+def columns_of(rows: list[dict], table) -> tuple[list, list, list]:
+    "Recordings, transcripts and speakers of some rows; the paths of a file are relative to its folder."
     folder = '' if hasattr(table, 'to_dict') else Path(table).parent
     absent = lambda x: x is None or x == '' or isinstance(x, float) and math.isnan(x)
-    audio, text = ([None if absent(x := row.get(k)) else x for row in rows] for k in ('audio', 'text'))
+    cells = ([None if absent(x := row.get(k)) else x for row in rows] for k in ('audio', 'text', 'speaker'))
+    audio, *others = cells
     audio = [str(Path(folder, a)) if isinstance(a, (str, Path)) else a for a in audio]
-    return audio, [None if t is None else str(t) for t in text]
+    return audio, *([None if x is None else str(x) for x in column] for column in others)
+
+# %% ../../nbs/8_prediction/5_recognizer.ipynb #1ad05ba3
+@patch
+def voices_in(self: Recognizer, audio: list, speakers: list, batch_size=16) -> list:
+    "The voice of each row of a table; None where nothing is known of it."
+    rows, found = {}, {}
+    for clip, speaker in zip(audio, speakers):
+        if None not in (clip, speaker): rows.setdefault(speaker, []).append(clip)
+    for speaker, clips in rows.items() if self.voices else ():
+        if speaker in self.voices.speakers: found[speaker] = self.voices.speakers[speaker]
+        elif len(clips) > 1: found[speaker] = self._meet(make_jobs(clips, None, None), batch_size)
+    return [found.get(speaker) for speaker in speakers]
 
 # %% ../../nbs/8_prediction/5_recognizer.ipynb #f2f8029a
 @patch
 def predict_table(self: Recognizer,
-    table,             # a DataFrame, or a .csv, .tsv or .jsonl file, with the columns audio and text, or one of them
+    table,             # a DataFrame, or a .csv, .tsv or .jsonl file, with the columns audio and text, or one of them,
+                       # and perhaps speaker
     *,
     batch_size=16,
 ):                     # a DataFrame
     "The rows of a table, with the answers beside them."
     import pandas as pd
     rows = read_table(table)
-    answers = self.answers(*columns_of(rows, table), batch_size=batch_size)
+    audio, text, speakers = columns_of(rows, table)
+    voices = self.voices_in(audio, speakers, batch_size)
+    answers = self.answers(audio, text, speaker=voices, batch_size=batch_size)
     columns = answer_columns(self.ckpt.classes)
     said = pd.DataFrame(map(row_of, answers), columns=columns, index=getattr(table, 'index', None))
     kept = pd.DataFrame(rows, index=said.index).drop(columns=said.columns, errors='ignore')

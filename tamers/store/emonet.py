@@ -6,9 +6,12 @@
 from __future__ import annotations
 import ast, re
 from urllib.parse import unquote
+from ..core import EMOTIONS
+from ..classes import Labels
 
 # %% auto #0
-__all__ = ['CORE', 'WEAKER', 'DROPPED', 'KINDS', 'letters_of', 'ratings', 'emotion_scores', 'is_emonet', 'emonet_label']
+__all__ = ['CORE', 'WEAKER', 'DROPPED', 'KINDS', 'letters_of', 'ratings', 'emotion_scores', 'is_emonet', 'emonet_label',
+           'own_classes']
 
 # %% ../../nbs/3_store/4_emonet.ipynb #9d69438e
 CORE = dict(
@@ -62,7 +65,8 @@ def is_emonet(fields: dict) -> bool:
 def emonet_label(
     fields: dict,
     weak: bool = False,             # take the weaker names as well
-) -> tuple[str | None, str]:        # one of our seven; or None, and the reason
+    own: dict | None = None,        # the classes of `own_classes`, in place of our seven
+) -> tuple[str | None, str]:        # its class; or None, and the reason
     "The class of a row of EmoNet-Voice."
     if raters := ratings(fields.get('label')):
         top = {letters_of(n) for said in raters for n in said}
@@ -73,7 +77,7 @@ def emonet_label(
         highest = max(found.values(), default=0)
         if highest < 1: return None, 'no emotion with a score of at least 1'
         top = {p for p, v in found.items() if v == highest}
-    return _class_of(top, weak)
+    return _own_class_of(top, own) if own else _class_of(top, weak)
 
 def _class_of(top: set, weak: bool) -> tuple[str | None, str]:
     "The class that all names in `top` stand for."
@@ -85,3 +89,17 @@ def _class_of(top: set, weak: bool) -> tuple[str | None, str]:
     if label is None: return None, f'an emotion without a class of ours: {named}'
     if not weak and all(KINDS[p][1] for p in top): return None, f'a weaker sign of its class, off by default: {named}'
     return label, ''
+
+# %% ../../nbs/3_store/4_emonet.ipynb #5522165e
+def own_classes(labels: Labels) -> dict:
+    "{letters of an emotion: class} of a class set and label map in EmoNet's own words; empty if they are in others."
+    named = {letters_of(name): labels(name) for name in (*labels.classes, *labels.renamed)}
+    return named if named.keys() & (KINDS.keys() - set(EMOTIONS)) else {}
+
+def _own_class_of(top: set, own: dict) -> tuple[str | None, str]:
+    "The class that a class set or a label map gives to all names in `top`."
+    named, found = ', '.join(sorted(top)), {own.get(name) for name in top}
+    if len(found) > 1: return None, f'ambiguous: {named}'
+    label = found.pop()
+    if label == '': return None, f'left out by the label map: {named}'
+    return (label, '') if label else (None, f'none of the classes: {named}')

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 import torch
 from ..core import alone_in, EMOTIONS, TamersError
+from ..votes import count_votes
 from ..data.audio import load_audio
 from ..data.corpus import Corpus, Utterance
 from ..data.files import FileIndex
@@ -19,7 +20,7 @@ from .store import Batches, check_finite, EmbeddingStore, encode_missing, Item, 
 
 # %% auto #0
 __all__ = ['make_items', 'make_load', 'count_shortened', 'report_cuts', 'fill_store', 'encode_corpus', 'Features',
-           'StoredFeatures', 'StreamedFeatures', 'Split', 'make_split']
+           'StoredFeatures', 'StreamedFeatures', 'Split', 'soft_labels', 'make_split']
 
 # %% ../../nbs/3_store/2_features.ipynb #5eddd7ac
 def make_items(
@@ -171,11 +172,25 @@ class Split:
     features: Features
     labels: torch.Tensor        # class number of each utterance (N,)
     classes: tuple = EMOTIONS   # their names
+    soft: torch.Tensor | None = None   # share of the votes that each class has (N, C); None: no row has votes
 
     @property
     def counts(self) -> torch.Tensor:
         "Rows of each class (C,)."
         return torch.bincount(self.labels, minlength=len(self.classes))
+
+# %% ../../nbs/3_store/2_features.ipynb #6b3639dd
+def soft_labels(
+    utterances: list[Utterance],
+    labels: torch.Tensor,        # class number of each (N,)
+    classes: tuple,
+) -> torch.Tensor | None:        # (N, C)
+    "Shares of the votes, 1 for the class of a row without votes; None where no row has any."
+    if not any(u.votes for u in utterances): return None
+    counts = torch.from_numpy(count_votes([u.votes for u in utterances], classes)).float()
+    certain = torch.nn.functional.one_hot(labels, len(classes)).float()
+    return torch.where(counts.any(1, keepdim=True), counts, certain) / counts.sum(1, keepdim=True).clamp(min=1)
+
 
 # %% ../../nbs/3_store/2_features.ipynb #033cd2f2
 def make_split(
@@ -196,7 +211,7 @@ def make_split(
     else:
         features = StoredFeatures(*(_stored(stores.get(k), items.get(k), utterances, device) for k in kinds))
     labels = torch.tensor([corpus.classes.index(u.label) for u in utterances])
-    return Split(utterances, features, labels, corpus.classes)
+    return Split(utterances, features, labels, corpus.classes, soft_labels(utterances, labels, corpus.classes))
 
 def _stored(store: EmbeddingStore | None, items: list[Item], utterances: list[Utterance], device):
     "The embeddings of utterances on the device; None without a store."

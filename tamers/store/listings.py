@@ -13,11 +13,11 @@ from ..classes import Labels
 from ..data.corpus import Corpus, notice_disagreements, notice_repeats, some, Utterance
 from ..data.tables import FOLDERS, SPLIT_OF
 from .shards import field_of, is_remote, shown
-from .emonet import emonet_label, is_emonet
+from .emonet import emonet_label, is_emonet, own_classes
 
 # %% auto #0
-__all__ = ['SCHEMA', 'Listing', 'write_listing', 'find_listing', 'open_listings', 'plain_label', 'label_rule', 'split_of',
-           'assign_splits', 'shard_corpus']
+__all__ = ['SCHEMA', 'Listing', 'write_listing', 'find_listing', 'open_listings', 'plain_label', 'settled', 'label_rule',
+           'split_of', 'assign_splits', 'shard_corpus']
 
 # %% ../../nbs/3_store/5_listings.ipynb #87b49a6a
 SCHEMA = 1
@@ -89,13 +89,27 @@ def plain_label(fields: dict, labels: Labels = Labels(EMOTIONS)) -> tuple[str | 
     label = labels(str(name))
     if label in labels.classes: return label, ''
     if not label: return None, f'label {cut(str(name))!r} is left out by the label map'
-    return None, f'label {cut(str(name))!r} is none of ours.{did_you_mean(name, labels.classes)}'
+    return None, f'label {cut(str(name))!r} is no class.{did_you_mean(name, labels.classes)}'
+
+# %% ../../nbs/3_store/5_listings.ipynb #18c08ef0
+def settled(labels: Labels) -> Labels:
+    "The class set of a stream, which must be known before it is read; `TamersError` for a label map that leaves it."
+    classes = labels.classes or EMOTIONS
+    if odd := sorted(set(labels.renamed.values()) - {'', *classes}):
+        raise TamersError(f"--label-map: makes {some(odd)}, and the classes are {some(classes, 50)}; "
+                          'shards stream by, so name all classes with --classes')
+    return replace(labels, classes=classes)
 
 # %% ../../nbs/3_store/5_listings.ipynb #3dc44194
 def label_rule(weak: bool, labels: Labels = Labels()):
     "How a row's fields give a label: EmoNet-Voice's mapping if they are its fields, else a column of class names."
-    labels = replace(labels, classes=labels.classes or EMOTIONS)   # a stream is settled before it is read
-    return lambda fields: emonet_label(fields, weak) if is_emonet(fields) else plain_label(fields, labels)
+    labels = settled(labels)
+    own = own_classes(labels)
+    def rule(fields):
+        if not is_emonet(fields): return plain_label(fields, labels)
+        label, reason = emonet_label(fields, weak, own)
+        return (label, reason) if own or label is None else plain_label(dict(label=label), labels)
+    return rule
 
 # %% ../../nbs/3_store/5_listings.ipynb #28317882
 def split_of(shard: str, root: str) -> str | None:

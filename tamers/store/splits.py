@@ -37,8 +37,10 @@ class Reader:
     weak_labels: bool = False     # EmoNet-Voice: take the weaker emotions of its mapping as well
     labels: Labels = Labels()     # the class set, and how labels become classes
     corpus: str | None = None     # what the files are; None: they tell
-    split_by: str | None = None   # how rows without a split are dealt out
-    split_seed: int = 0
+    split_by: str | None = None   # how rows are dealt out; None: those without a split
+    split_seed: int | None = None
+    split_file: str | None = None # has the split of each row
+    whole: bool = False           # all rows as one split, train, whatever splits they have
     transcribe: str | None = None # a speech recogniser, for rows without a transcript
     batch_size: int = 16          # of the encoders
     workers: Workers = field(default_factory=Workers)
@@ -127,6 +129,8 @@ def is_done(self: Stream, listing: Listing) -> bool:
 @patch
 def read_shards(self: Reader, shards: list[str], encoders: dict, split: str | None = None) -> Corpus:
     "Stream the shards that are new, encode what they hold, and list the corpus."
+    if self.split_file or self.split_by not in (None, 'column'):
+        raise TamersError(f'{self.root}: shards have splits of their own; leave out --split-by and --split-file')
     s, folder, transcribe, lookup = Stream(self, encoders), self.store_root/'listings', None, None
     if s.transcriber: transcribe, lookup = s.transcribe, s.transcriber.texts.lookup
     with s.locks:
@@ -144,6 +148,7 @@ def read_files(self: Reader, index: FileIndex, encoders: dict, split: str | None
     with self.accelerator.main_process_first():
         corpus = open_corpus(self.root, index, skip_bad=self.skip_bad, allow_outside=self.allow_outside, split=split,
             labels=self.labels, corpus=self.corpus, split_by=self.split_by, split_seed=self.split_seed,
+            split_file=self.split_file, whole=self.whole,
             clips='audio' in encoders or transcribe, texts='text' in encoders and not transcribe)
     return self.fill_words(corpus, index) if transcribe and 'text' in encoders else corpus
 
@@ -163,6 +168,8 @@ def read_splits(
     if shards and not store:
         raise TamersError(f'{r.root}: --no-store reads every clip again in each epoch, and shards stream by once; '
                           'drop --no-store')
+    if shards and r.whole:
+        raise TamersError(f'{r.root}: shards have splits of their own and cannot be dealt anew; unpack them')
     corpus = r.read_shards(shards, encoders, only) if shards else r.read_files(index, encoders, only)
     ready(corpus)
     if store:

@@ -104,13 +104,14 @@ def take_step(
     inputs: list,       # audio and text of each part of this process
 ) -> dict:
     "Take one step and move on; what `train_step` gives."
-    mine = torch.cat(self.share(rows))
-    extra = {} if self.ids[0] is None else dict(ids=self.ids[0][mine])
+    mine, soft = torch.cat(self.share(rows)), self.train.soft
+    extra = {k: x[mine] for k, x in dict(ids=self.ids[0], soft=soft).items() if x is not None}
     if self.sampler != 'shuffle': extra['rows'] = mine   # one may come twice
     if mix:
         partners, own = map(self.share, mix)
         inputs = [blend(*both) for both in zip(inputs, own)]
-        extra.update(other=self.train.labels[torch.cat(partners)], own=torch.cat(own))
+        target = self.train.labels if soft is None else soft
+        extra.update(other=target[torch.cat(partners)], own=torch.cat(own))
     out = train_step(self.model, self.optimizer, inputs, self.train.labels[mine], accelerator=self.accelerator,
         objective=self.objective, extra=extra, max_grad_norm=self.max_grad_norm, seed=self.seed * 1_000_003 + self.step)
     if self.average is not None: self.average.update_parameters(self.model)
@@ -156,7 +157,7 @@ def score(
         order = order[torch.arange(n) * len(order) // n]
     if self.accelerator.is_main_process:
         found = evaluate(self.judged, split.features, split.labels, batch_size=self.batch_size, order=order,
-            objective=self.objective, ids=self.ids[split is self.dev], classes=split.classes,
+            objective=self.objective, ids=self.ids[split is self.dev], soft=split.soft, classes=split.classes,
             name=lambda row: id_of(split.utterances, row)).metrics
     return broadcast_object_list([found])[0]
 

@@ -14,8 +14,8 @@ __all__ = ['PLAIN', 'RECIPES', 'recipe_settings', 'recipe']
 PLAIN = dict(  # every idea off; widths, dropout and the pace of training are ours
     audio_pooling=None, text_pooling=None, audio_layer=None, text_layer=None,
     context_turns=0, context_speakers=False, text_adapt='none',
-    modality='both', fusion='concat', fusion_shared_dim=256, fusion_dropout=.5, fusion_hidden_mult=1.,
-    fusion_classifier_depth=1, modality_dropout=0.,
+    modality='both', normalise='corpus', fusion='concat', fusion_shared_dim=256, fusion_dropout=.5,
+    fusion_hidden_mult=1., fusion_classifier_depth=1, modality_dropout=0.,
     contrastive='infonce', contrastive_weight=0., classification='ce', focal_gamma=2., adjust_tau=1.,
     label_smoothing=0., mixup=0., class_weight_gamma=0.,
     batch_size=64, grad_accum_steps=1, lr=5e-4, weight_decay=1e-2, weight_averaging=0., train_sampler='shuffle')

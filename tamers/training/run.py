@@ -6,7 +6,7 @@
 from __future__ import annotations
 import inspect, io, math, os, shlex, signal
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 import torch
 from accelerate import Accelerator
@@ -16,8 +16,9 @@ from ..config import EvalOptions, to_flags, TrainConfig
 from ..runs import check_log, claim_folder, clear_folder, few_threads, launch_processes, make_accelerator
 from ..runs import run_folder, shipped_checkpoint
 from ..classes import check_same_classes, Labels, parse_classes, read_label_map
-from ..data.corpus import Corpus
+from ..data.corpus import Corpus, Utterance
 from ..data.demo import DEMO_NOTICE, DEMO_VERSION
+from ..data.partition import SPLIT_FILE, write_partition
 from ..encoders.encoder import Encoder, make_encoders
 from ..store.store import Workers
 from ..store.features import Split
@@ -26,45 +27,80 @@ from ..model.fusion import FusionModel
 from ..model.losses import identities, objective_of
 from ..model.checkpoint import check_encoders, Checkpoint, load_checkpoint, save_checkpoint
 from ..model.sample import dev_of, KNOWN, sample_known, save_known
+from ..model.voices import corpus_voice, spoken, Voices
 from ..measure.calibration import fit_temperature
 from .step import evaluate, param_groups
 from .watch import BestScore, MetricsLog, Plateau, score_of
 from .loop import Trainer
 
 # %% auto #0
-__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'prepare_data', 'adapted', 'model_arguments', 'make_trainer', 'standardise_inputs',
-           'log_of', 'Run', 'uncalibrated', 'given_rates', 'stop_on_signal', 'finish', 'train', 'train_in',
-           'train_everywhere', 'demo_head']
+__all__ = ['PLATEAU_RATES', 'DEV_LOSS', 'kept_file', 'encoders_of', 'reader_of', 'prepare_data', 'choose_labels', 'adapted',
+           'know_voices', 'model_arguments', 'make_trainer', 'standardise_inputs', 'log_of', 'Run', 'uncalibrated',
+           'given_rates', 'stop_on_signal', 'finish', 'train', 'fit_head', 'train_in', 'train_everywhere', 'demo_head']
+
+# %% ../../nbs/6_training/7_run.ipynb #4bd4b177
+def kept_file(cfg: TrainConfig) -> str | None:
+    "The splits that lie beside the checkpoint of a resumed run, which must not learn from other rows; None: none do."
+    if cfg.load_checkpoint is None: return None
+    beside = Path(cfg.load_checkpoint).with_name(SPLIT_FILE)
+    return str(beside) if beside.is_file() else None
+
+# %% ../../nbs/6_training/7_run.ipynb #4ee4539a
+def encoders_of(cfg: TrainConfig, acc: Accelerator) -> dict:
+    "The encoders that the settings name."
+    audio = None if cfg.modality == 'text' else cfg.audio_encoder
+    text = None if cfg.modality == 'audio' else cfg.text_encoder
+    return make_encoders(audio, text, revisions=(cfg.audio_revision, cfg.text_revision),
+        poolings=(cfg.audio_pooling, cfg.text_pooling), layers=(cfg.audio_layer, cfg.text_layer),
+        buckets=cfg.audio_buckets, context_turns=cfg.context_turns, context_speakers=cfg.context_speakers,
+        device=str(acc.device), amp=cfg.amp)
+
+def reader_of(cfg: TrainConfig, acc: Accelerator, say=print) -> Reader:
+    "How the settings want a corpus to be read."
+    return Reader(accelerator=acc, store_root=Path(cfg.store_path or cache_dir()/'store'), root=cfg.root,
+        skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels,
+        transcribe=cfg.transcribe, batch_size=cfg.encode_batch_size, say=say,
+        labels=Labels(parse_classes(cfg.classes), read_label_map(cfg.label_map)),
+        corpus=cfg.corpus, split_by=cfg.split_by, split_seed=cfg.split_seed,
+        split_file=cfg.split_file or kept_file(cfg),
+        workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory and acc.device.type == 'cuda'))
+
 
 # %% ../../nbs/6_training/7_run.ipynb #0a919192
 def prepare_data(
     cfg: TrainConfig,
     acc: Accelerator,
     say=print,
-) -> tuple[Split, Split, dict, str]:  # train, dev, the encoders, and the split that is left to be evaluated on
+) -> tuple[Split, Split, dict, Corpus]:  # train, dev, the encoders, and what they are of
     "Load the corpus, encode what the store lacks, and make the splits."
-    audio = None if cfg.modality == 'text' else cfg.audio_encoder
-    text = None if cfg.modality == 'audio' else cfg.text_encoder
-    encoders = make_encoders(audio, text, revisions=(cfg.audio_revision, cfg.text_revision),
-        poolings=(cfg.audio_pooling, cfg.text_pooling), layers=(cfg.audio_layer, cfg.text_layer),
-        buckets=cfg.audio_buckets, context_turns=cfg.context_turns, context_speakers=cfg.context_speakers,
-        device=str(acc.device), amp=cfg.amp)
-    reader = Reader(accelerator=acc, store_root=Path(cfg.store_path or cache_dir()/'store'), root=cfg.root,
-        skip_bad=cfg.skip_bad, allow_outside=cfg.allow_outside, weak_labels=cfg.weak_labels,
-        transcribe=cfg.transcribe, batch_size=cfg.encode_batch_size, say=say,
-        labels=Labels(parse_classes(cfg.classes), read_label_map(cfg.label_map)),
-        corpus=cfg.corpus, split_by=cfg.split_by, split_seed=cfg.split_seed,
-        workers=Workers(cfg.num_workers, cfg.prefetch_factor, cfg.pin_memory and acc.device.type == 'cuda'))
-    left = []
+    encoders = encoders_of(cfg, acc)
+    reader = reader_of(cfg, acc, say)
+    read = []
     def ready(corpus):
         say(corpus.summary())
-        left.append('test' if corpus.split('test') else 'dev')
+        read.append(corpus)
         if not cfg.root: say(DEMO_NOTICE)
-        if cfg.text_adapt != 'none' and text: encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
+        if cfg.text_adapt != 'none' and 'text' in encoders:
+            encoders['text'] = adapted(cfg, reader, encoders['text'], corpus)
     train, dev = read_splits(reader, encoders, ('train', 'dev'), store=cfg.store, ready=ready)
     if absent := [name for name, n in zip(train.classes, train.counts) if not n]:
         say(f"train has no rows of {', '.join(absent)}: the model learns never to answer so")
-    return train, dev, encoders, left[0]
+    train, dev = choose_labels((train, dev), cfg.soft_labels, say)
+    return train, dev, encoders, read[0]
+
+# %% ../../nbs/6_training/7_run.ipynb #593a8e2a
+def choose_labels(
+    splits,      # train, and dev
+    soft: bool,  # False: the majority alone
+    say=print,
+) -> list[Split]:
+    "The splits with distributions as labels where train has votes and they are wanted; it is said which."
+    if splits[0].soft is None or not soft:
+        if splits[0].soft is not None: say('votes: trained on the majority; --soft-labels trains on their distribution')
+        return [replace(split, soft=None) for split in splits]
+    say('votes: trained on their distribution; --no-soft-labels trains on the majority')
+    return list(splits)
+
 
 # %% ../../nbs/6_training/7_run.ipynb #622b3522
 def adapted(cfg: TrainConfig, reader: Reader, encoder: Encoder, corpus: Corpus) -> Encoder:
@@ -79,6 +115,25 @@ def adapted(cfg: TrainConfig, reader: Reader, encoder: Encoder, corpus: Corpus) 
         folder = adapt_text(encoder, train, dev, reader.store_root/'adapted', how, say=reader.say)
     return make_encoders(None, str(folder), context_turns=cfg.context_turns, context_speakers=cfg.context_speakers,
         device=str(encoder.device), amp=cfg.amp)['text']
+
+# %% ../../nbs/6_training/7_run.ipynb #6d50cc20
+def know_voices(
+    cfg: TrainConfig,
+    train: Split,
+    dev: Split,
+    say=print,
+) -> tuple[Split, Split, Voices | None]:  # train and dev without voices, and the voices of train
+    "Take the voices of their speakers out of two splits; without `--normalise speaker` nothing is done."
+    if cfg.normalise != 'speaker': return train, dev, None
+    rows, x = spoken(train.utterances), train.features.audio
+    if not rows:
+        raise TamersError(f'--normalise speaker: {cfg.root} names no speaker in train; give its table a column '
+                          'speaker, or use --normalise corpus')
+    voices = Voices(corpus_voice(x, tokens=cfg.audio_pooling == 'tokens')).met(train, rows)
+    new = {s: i for s, i in spoken(dev.utterances).items() if s not in rows}
+    say(f'voices: speakers of train: {len(rows)}; new ones of dev, each known by all clips of dev without labels, '
+        f'so that their scores are transductive: {len(new)}')
+    return voices.out_of(train), voices.met(dev, new).out_of(dev), voices
 
 # %% ../../nbs/6_training/7_run.ipynb #918cc381
 def model_arguments(cfg: TrainConfig, train: Split, encoders: dict) -> dict:
@@ -138,6 +193,8 @@ class Run:
     trainer: Trainer
     model_args: dict      # rebuild the model
     encoders: dict        # `audio` and `text`
+    dealt: list[Utterance] = field(default_factory=list) # all rows, if their splits are to be kept in a file
+    voices: Voices | None = None   # of the speakers of train, with `--normalise speaker`
     cleared: bool = False # whether the files of an earlier run are gone
 
     @property
@@ -149,12 +206,15 @@ def save(self: Run, metrics: dict, better: bool) -> None:
     "Write last.pt, and before it best.pt when it is better; in the first process."
     t = self.trainer
     if not t.accelerator.is_main_process: return
-    if not self.cleared: clear_folder(self.folder, self.cfg.load_checkpoint)
+    if not self.cleared:
+        clear_folder(self.folder, self.cfg.load_checkpoint)
+        if self.dealt: write_partition(self.folder/SPLIT_FILE, self.dealt, [u.split for u in self.dealt])
     self.cleared = True
     weights = {k: v.cpu() for k, v in t.judged.state_dict().items()}
     encoders = {k: dict(spec=e.spec, name=e.name, revision=e.revision) for k, e in self.encoders.items()}
     now = Checkpoint(weights, self.model_args, encoders, asdict(self.cfg), dict(metrics, epoch=t.epoch, step=t.step),
-                     t.train.counts.tolist(), t.state(), classes=list(t.train.classes))
+                     t.train.counts.tolist(), t.state(), classes=list(t.train.classes),
+                     voices=self.voices.state() if self.voices else {})
     if better: save_checkpoint(now, self.folder/'best.pt')
     save_checkpoint(now, self.folder/'last.pt')
 
@@ -165,7 +225,8 @@ def calibrate(self: Run) -> None:
     t, best = self.trainer, load_checkpoint(self.folder/'best.pt')
     dev = evaluate(best.build().to(t.accelerator.device), t.dev.features, t.dev.labels, batch_size=t.batch_size,
                    objective=t.objective, ids=t.ids[1], classes=t.dev.classes)
-    save_checkpoint(replace(best, temperature=fit_temperature(dev.labels, dev.probs)), self.folder/'best.pt')
+    labels = dev.labels if t.dev.soft is None else t.dev.soft
+    save_checkpoint(replace(best, temperature=fit_temperature(labels, dev.probs)), self.folder/'best.pt')
 
 # %% ../../nbs/6_training/7_run.ipynb #95da895e
 def uncalibrated(last: Path, folder: str | Path) -> bool:
@@ -187,6 +248,9 @@ def check_fits(self: Run, ckpt: Checkpoint) -> None:
     if set(ckpt.encoders) != set(self.encoders):
         raise TamersError(f'{path}: trained on {trained}, this run uses {used}; set --modality as in training')
     check_same_classes(path, ckpt.classes, 'this corpus', self.trainer.train.classes)
+    then, now = ckpt.config.get('normalise', 'corpus'), self.cfg.normalise
+    if then != now: raise TamersError(f'{path}: trained with --normalise {then}, this run says {now}; '
+                                      'say the same, or train anew without --load-checkpoint')
     check_encoders(ckpt, {k: e.spec for k, e in self.encoders.items()}, path)
     defaults = {k: p.default for k, p in inspect.signature(FusionModel).parameters.items()}
     then, now = defaults | ckpt.model_args, defaults | self.model_args
@@ -222,7 +286,7 @@ def set_rates(self: Run, given: set[str]) -> None:
 
 # %% ../../nbs/6_training/7_run.ipynb #6e0f0a53
 DEV_LOSS = ('contrastive', 'contrastive_weight', 'classification', 'class_weight_gamma', 'focal_gamma',
-            'adjust_tau', 'label_smoothing', 'modality')
+            'adjust_tau', 'label_smoothing', 'soft_labels', 'modality')
 
 @patch
 def forget(self: Run, ckpt: Checkpoint) -> None:
@@ -304,17 +368,26 @@ def train(
     with claim_folder(acc, cfg.save_path, cfg.overwrite, cfg.load_checkpoint, say) as folder:
         return train_in(replace(cfg, save_path=str(folder)), acc, say, typed)
 
-# %% ../../nbs/6_training/7_run.ipynb #7a1959a9
-def train_in(cfg: TrainConfig, acc: Accelerator, say=print, typed=()) -> dict:
-    "The same in a folder, `save_path`, that no other run has."
+# %% ../../nbs/6_training/7_run.ipynb #2baf0286
+def fit_head(
+    cfg: TrainConfig,   # its `save_path` is the folder, and `load_checkpoint` what is resumed
+    acc: Accelerator,
+    train: Split,
+    dev: Split,
+    encoders: dict,
+    say=print,
+    typed=(),           # as `train` takes it
+    dealt=(),           # all rows, if their splits are to be kept in a file
+) -> None:
+    "Train a head on splits that are ready: best.pt with its temperature, last.pt, the log, and a sample of dev."
     ckpt = load_checkpoint(cfg.load_checkpoint) if cfg.load_checkpoint else None
-    train_split, dev, encoders, left = prepare_data(cfg, acc, say)
-    trainer, args = make_trainer(cfg, acc, train_split, dev, encoders)
-    run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders)
+    train, dev, voices = know_voices(cfg, train, dev, say)
+    trainer, args = make_trainer(cfg, acc, train, dev, encoders)
+    run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders, dealt=dealt, voices=voices)
     if ckpt: run.resume(ckpt, typed, say)
-    else: standardise_inputs(trainer.model, train_split, cfg.batch_size)
+    elif cfg.normalise != 'none': standardise_inputs(trainer.model, train, cfg.batch_size)
     if not cfg.store:
-        cut = len(train_split.features.cut)
+        cut = len(train.features.cut)
         say(f'{cut} inputs of train are longer than the window of their encoder and were cut at their end')
     log = MetricsLog(log_of(cfg) if acc.is_main_process else None, trainer.step)
     with few_threads(acc.device, cfg.batch_size), stop_on_signal(trainer, say, run.folder):
@@ -323,7 +396,15 @@ def train_in(cfg: TrainConfig, acc: Accelerator, say=print, typed=()) -> dict:
         run.calibrate()
         run.keep_known()
     acc.wait_for_everyone()
-    return finish(cfg, say, left)
+
+
+# %% ../../nbs/6_training/7_run.ipynb #7a1959a9
+def train_in(cfg: TrainConfig, acc: Accelerator, say=print, typed=()) -> dict:
+    "The same in a folder, `save_path`, that no other run has."
+    train_split, dev, encoders, corpus = prepare_data(cfg, acc, say)
+    fit_head(cfg, acc, train_split, dev, encoders, say, typed, corpus.said if corpus.dealt else [])
+    return finish(cfg, say, 'test' if corpus.split('test') else 'dev')
+
 
 # %% ../../nbs/6_training/7_run.ipynb #fb79492a
 def train_everywhere(cfg: TrainConfig, typed=()) -> dict:

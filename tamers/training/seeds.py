@@ -33,7 +33,7 @@ def parse_seeds(
 
 # %% ../../nbs/6_training/8_seeds.ipynb #22be61cc
 ELSEWHERE = {
-    'seed', 'seeds', 'recipe', 'save_path', 'overwrite', 'load_checkpoint', 'device', 'use_multi_gpu',
+    'seed', 'seeds', 'folds', 'price', 'recipe', 'save_path', 'overwrite', 'load_checkpoint', 'device', 'use_multi_gpu',
     'num_workers', 'prefetch_factor', 'pin_memory', 'encode_batch_size', 'store', 'store_path',
     'metrics_log', 'log_eval_per_class', 'train_metrics_every', 'train_metrics_batches'}
 
@@ -43,12 +43,12 @@ def check_same(path: Path, ckpt: Checkpoint, cfg: TrainConfig) -> None:
     changed = [k for k in now if k not in ELSEWHERE and then[k] != now[k]]
     differ = '; '.join(f'{flag_of(k)} {then[k]} then, {now[k]} now' for k in changed)
     if differ: raise TamersError(f'{path}: trained with other settings ({differ}); use these again, '
-                                 'choose another --save-path, or replace all seeds with --overwrite')
+                                 'choose another --save-path, or replace all with --overwrite')
 
 # %% ../../nbs/6_training/8_seeds.ipynb #5af9ba4d
 def next_step(folder: Path, cfg: TrainConfig) -> TrainConfig | None:
-    "The settings with which the seed in `folder` is to be trained; None when nothing is left to do."
-    cfg = replace(cfg, save_path=str(folder), seeds=None)
+    "The settings with which the run in `folder` is to be trained; None when nothing is left to do."
+    cfg = replace(cfg, save_path=str(folder), seeds=None, folds=None)
     held = [p for p in (folder/'last.pt', folder/'best.pt') if p.exists()]
     if cfg.overwrite or not held: return replace(cfg, overwrite=True)
     ckpt = load_checkpoint(held[0])
@@ -57,17 +57,21 @@ def next_step(folder: Path, cfg: TrainConfig) -> TrainConfig | None:
     return None if done else replace(cfg, load_checkpoint=str(held[0]))
 
 # %% ../../nbs/6_training/8_seeds.ipynb #0719d602
-def check_alone(cfg: TrainConfig) -> None:
-    "Raise `TamersError` for settings that do not go with several seeds."
+def check_alone(
+    cfg: TrainConfig,
+    flag: str,       # --seeds or --folds
+) -> None:
+    "Raise `TamersError` for settings that do not go with several runs."
     if cfg.load_checkpoint:
-        raise TamersError('--load-checkpoint: not with --seeds; '
+        raise TamersError(f'--load-checkpoint: not with {flag}; '
                           'the same command with the same --save-path goes on by itself')
     if cfg.metrics_log:
-        raise TamersError('--metrics-log: not with --seeds; every seed has a metrics.jsonl in its own folder')
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
-        raise TamersError('--seeds: not under torchrun; let --use-multi-gpu start the processes of each seed')
+        raise TamersError(f'--metrics-log: not with {flag}; every run has a metrics.jsonl in its own folder')
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise TamersError(f'{flag}: not under torchrun; start it alone')
+    if cfg.seeds and cfg.folds: raise TamersError('--seeds --folds: choose one')
     if cfg.save_path and not cfg.overwrite and any((Path(cfg.save_path)/n).exists() for n in ('best.pt', 'last.pt')):
-        raise TamersError(f'--save-path {cfg.save_path}: holds a single run; choose another folder for the seeds')
+        raise TamersError(f'--save-path {cfg.save_path}: holds a single run; choose another folder for {flag}')
+
 
 # %% ../../nbs/6_training/8_seeds.ipynb #70ca653e
 def train_seeds(
@@ -77,7 +81,7 @@ def train_seeds(
     say=print,
 ) -> Path:          # the folder of the seeds
     "Train a run for each seed in <save path>/seed-N, as far as that is left to do."
-    check_alone(cfg)
+    check_alone(cfg, '--seeds')
     folder = Path(cfg.save_path) if cfg.save_path else new_run_folder()
     with alone_in(folder, say=say):
         steps = {seed: next_step(folder/f'seed-{seed}', replace(cfg, seed=seed)) for seed in seeds}

@@ -104,7 +104,7 @@ def train_step(
     *,
     accelerator,               # device, precision and processes
     objective: Objective = Objective(),
-    extra: dict = {},          # what else the objective takes of each row of this share: `ids`, `rows`, `other`, `own`
+    extra: dict = {},          # what else the objective takes of each row of this share: `ids`, `soft` and so on
     max_grad_norm: float = 0., # clip the gradient to this norm; 0: never
     seed: int = 0,             # of dropout in this step
 ) -> dict[str, torch.Tensor]:  # losses, gradient norm, logits and labels of the whole batch
@@ -147,13 +147,13 @@ def mean_losses(
     objective: Objective,
     out: FusionOutput,        # of N rows
     labels: torch.Tensor,     # their classes (N,)
-    ids: torch.Tensor | None, # their `identities` (N, 2), if the objective asks for them
+    extra: dict,              # what else the objective takes of each row, such as `ids` and `soft`
 ) -> dict[str, float]:
     "The losses of an evaluation: means over `LOSS_ROWS` rows at a time."
     sums = dict(loss=0., contrastive=0., classification=0.)
     for rows in torch.arange(len(labels), device=labels.device).split(LOSS_ROWS):
         part = FusionOutput(*(getattr(out, k)[rows] for k in OUTPUTS))
-        losses = objective(part, labels[rows], model, None if ids is None else ids[rows])
+        losses = objective(part, labels[rows], model, **{k: x[rows] for k, x in extra.items()})
         sums = {k: v + losses[k].item() * len(rows) for k, v in sums.items()}
     return {k: v / len(labels) for k, v in sums.items()}
 
@@ -167,6 +167,7 @@ def evaluate(
     batch_size: int,
     objective: Objective = Objective(),
     ids: torch.Tensor | None = None,     # `identities` of the rows (N, 2), if the objective asks for them
+    soft: torch.Tensor | None = None,    # shares of votes (N, C), if the losses are to be against them
     order: torch.Tensor | None = None,   # rows to evaluate, in this order; None: all
     name=str,                            # row -> what it is called in a message
     classes: tuple = EMOTIONS,           # names, in the order of the labels
@@ -180,7 +181,8 @@ def evaluate(
     check_finite('scores of the classes', out.logits, lambda i: name(order[i].item()),
                  'this head has lost its way: take another checkpoint, or train with a smaller --lr')
     y = labels[order].to(out.logits.device)
-    losses = mean_losses(model, objective, out, y, None if ids is None else ids[order].to(y.device))
+    extra = {k: x[order].to(y.device) for k, x in dict(ids=ids, soft=soft).items() if x is not None}
+    losses = mean_losses(model, objective, out, y, extra)
     model.train(was_training)
     z_a, z_t, logits = (getattr(out, k).cpu() for k in OUTPUTS)
     probs, y = logits.softmax(-1), y.cpu()

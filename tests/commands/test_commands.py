@@ -203,7 +203,7 @@ def test_bad_roots_are_refused(tmp_path, capsys):
     write_manifest(tmp_path, [['a.wav', 'hi', 'joy']], ['audio', 'text', 'feeling'])
     refused(capsys, commands.tamers_train, flags(tmp_path, tmp_path/'run'), 'manifest.csv', 'label', 'feeling')
     write_manifest(tmp_path, [['a.wav', 'hi', 'joy']], ['audio', 'text', 'emotion'])
-    said = tmp_path, 'its rows have no split', 'cannot be split in three'
+    said = tmp_path, 'its rows are to be dealt out', 'cannot be split in three'
     refused(capsys, commands.tamers_train, flags(tmp_path, tmp_path/'run'), *said)
 
 

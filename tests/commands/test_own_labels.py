@@ -70,7 +70,7 @@ def test_answers_name_them(run, capsys, tmp_path):
     assert row['prediction'] in classes and set(classes) <= set(row) and not set(EMOTIONS) & set(row)
     model = load(folder, device='cpu')
     model.save_pretrained(tmp_path/'given')
-    assert json.loads((tmp_path/'given'/'config.json').read_text())['classes'] == classes
+    assert json.loads((tmp_path/'given'/'config.json').read_text())['label2id'] == {c: i for i, c in enumerate(classes)}
     again = load(tmp_path/'given', device='cpu').predict(root/'dev0.wav', 'number 0')
     assert list(again.probabilities) == classes and again.label == row['prediction']
     assert model.predict_table(root/'manifest.csv').prediction.isin(classes).all()

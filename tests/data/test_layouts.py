@@ -12,6 +12,7 @@ from tamers.core import TamersError
 from tamers.data.audio import probe
 from tamers.data.layouts import (CORPORA, DEPTH, find_layout, KnownCorpus, LAYOUTS, list_clips, read_layout,
                                  rename_columns)
+from tamers.data.load import load_corpus
 from tamers.data.tables import list_files
 
 TONE = (0.1*np.sin(np.arange(1600)*0.2)).astype('float32')
@@ -218,8 +219,12 @@ def test_other_folders_have_no_layout(tmp_path, names):
 
 def test_clips_in_and_outside_splits(tmp_path):
     make(tmp_path, 'train/joy/a.wav', 'joy/b.wav', 'anger/c.wav')
-    with pytest.raises(TamersError, match=r'in splits \(train/joy/a.wav\) and clips in none .*put all of them'):
-        read(tmp_path)
+    for name in ('train/joy/a', 'joy/b', 'anger/c'): (tmp_path/f'{name}.txt').write_text('Said.')
+    with pytest.raises(TamersError, match=r'2 of 3 rows have no split \(anger/c.wav, joy/b.wav\), the others have'):
+        load_corpus(tmp_path, probe=lambda path: 1.)
+    for name in ('joy/d', 'joy/e', 'anger/f', 'anger/g'): make(tmp_path, f'{name}.wav')
+    corpus = load_corpus(tmp_path, probe=lambda path: 1., texts=False, clips=False, split_by='random')
+    assert {u.split for u in corpus.utterances} == {'train', 'dev', 'test'} and len(corpus.utterances) == 7
 
 
 # ---- tables ----

@@ -349,7 +349,7 @@ def test_a_folder_stands_alone(whole, clip, tmp_path):
     text = (given/'config.json').read_text()
     about = json.loads(text)
     assert str(tmp_path) not in text and about['config']['root'] == 'corpus'
-    assert about['classes'] == list(EMOTIONS) and about['encoders']['audio']['name'] == 'audio'
+    assert list(about['label2id']) == list(EMOTIONS) and about['encoders']['audio']['name'] == 'audio'
     with pytest.raises(TamersError, match='old.*no such folder'): load(run, device='cpu')
     beside = load(run, device='cpu', audio_encoder=str(given/'audio'), text_encoder=str(given/'text'))
     assert close(beside.predict(clip, SAID), first.predict(clip, SAID), 1e-6)

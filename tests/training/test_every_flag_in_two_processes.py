@@ -14,8 +14,9 @@ from tests.harness.faults import make_inputs
 ELSEWHERE = {'seeds', 'load_checkpoint', 'recipe',           # ways to start a run, not settings of one
              'audio_revision', 'text_revision',              # of the hub
              'transcribe', 'weak_labels', 'store',           # another kind of corpus, or of run
-             'corpus', 'split_by', 'split_seed',             # of folders without splits
+             'corpus', 'split_by', 'split_seed', 'split_file', # of folders without splits
              'text_layer',                                   # not with an adapted encoder
+             'soft_labels',                                  # on, and the manifest has votes
              'modality', 'amp'}                              # both, and bfloat16, are what there is to see
 EVERY = dict(classes=','.join(reversed(EMOTIONS)), label_map='ekman', skip_bad=True, allow_outside=True,
     num_workers=1, prefetch_factor=3, pin_memory=False, device='cpu',
@@ -36,8 +37,8 @@ def places(folder) -> dict:
     make_inputs(folder)
     table = folder/'files'/'manifest.csv'
     head, *rows = table.read_text().splitlines()
-    rows = [f'{row},{i // 4},{i % 4},{"Ann" if i % 2 else "Bob"}' for i, row in enumerate(rows)]
-    table.write_text('\n'.join([f'{head},dialogue,turn,speaker', *rows]))
+    rows = [f'{row},{i // 4},{i % 4},{"Ann" if i % 2 else "Bob"},joy:{1 + i % 2} fear:1' for i, row in enumerate(rows)]
+    table.write_text('\n'.join([f'{head},dialogue,turn,speaker,votes', *rows]))
     return dict(root=str(table.parent), audio_encoder=str(folder/'audio'), text_encoder=str(folder/'text'))
 
 
