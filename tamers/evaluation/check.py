@@ -20,10 +20,11 @@ from ..store.shards import find_shards
 from .suspects import answers_file, find_suspects, OutOfFold, read_answers, Suspect, write_suspects
 
 # %% auto #0
-__all__ = ['FILES', 'hear', 'read_for_check', 'Checked', 'examine', 'free_folder', 'write_found', 'report_lines', 'suspect_lines']
+__all__ = ['FILES', 'hear_all', 'read_for_check', 'Checked', 'examine', 'free_folder', 'write_found', 'report_lines',
+           'suspect_lines']
 
 # %% ../../nbs/7_evaluation/11_check.ipynb #b142ea88
-def hear(
+def hear_all(
     corpus: Corpus,
     workers: Workers = Workers(),
     progress: bool | None = None,   # None: a bar when standard error is a terminal
@@ -44,7 +45,7 @@ def read_for_check(cfg: CheckConfig) -> Corpus:
     if cfg.root and find_shards(cfg.root):
         raise TamersError(f'{cfg.root}: shards; tamers-check reads folders and tables, so unpack them, or some of them')
     index = FileIndex(cache_dir()/'store'/'files.sqlite', probe)
-    same = {k: getattr(cfg, k) for k in ('allow_outside', 'corpus', 'split_by', 'split_seed')}
+    same = {k: getattr(cfg, k) for k in ('allow_outside', 'corpus', 'split_by', 'split_seed', 'split_file')}
     labels = Labels(parse_classes(cfg.classes), read_label_map(cfg.label_map))
     return open_corpus(cfg.root, index, skip_bad=cfg.skip_bad is not False, labels=labels, texts=False,
                        clips=cfg.modality != 'text', **same)
@@ -74,7 +75,7 @@ def examine(cfg: CheckConfig) -> Checked:
     corpus = read_for_check(cfg)
     answers = cfg.after and read_answers(cfg.after, corpus.utterances)
     workers = Workers(cfg.num_workers, cfg.prefetch_factor)
-    corpus, sounds = hear(corpus, workers) if cfg.modality != 'text' else (corpus, {})
+    corpus, sounds = hear_all(corpus, workers) if cfg.modality != 'text' else (corpus, {})
     found = Checked(corpus, find_oddities(corpus, sounds))
     if answers: found.answers, found.suspects = answers, find_suspects(answers)
     return found

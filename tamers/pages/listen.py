@@ -11,16 +11,16 @@ from ..evaluation.check import Checked
 from .html import card, STYLE
 
 # %% auto #0
-__all__ = ['SHOWN', 'CHECK_PAGE', 'listed', 'check_page', 'write_check_page']
+__all__ = ['PLAYED', 'CHECK_PAGE', 'listed', 'check_page', 'write_check_page']
 
 # %% ../../nbs/9_pages/3_listen.ipynb #348be160
-SHOWN = 25   # rows of a list
+PLAYED = 25   # rows of a list
 
 def listed(
     title: str,
     rows: list,        # (utterance, why it is here), the most suspicious first
     file: str,         # that has them all
-    most: int = SHOWN,
+    most: int = PLAYED,
 ) -> str:              # HTML
     "A heading and the first rows, each with its sound."
     more = f'<p>{len(rows) - most} more are in {html.escape(file)}.</p>' if len(rows) > most else ''

@@ -149,6 +149,19 @@ def test_bad_input_is_refused_by_name(flags, told, tmp_path, check, monkeypatch)
     assert code == 2 and told in err and 'Traceback' not in err
 
 
+def test_splits_from_a_file_are_those_that_are_judged(tmp_path, check):
+    root = corpus(tmp_path/'mine')
+    rows = list(csv.DictReader(open(root/'manifest.csv', encoding='utf-8')))
+    swapped = dict(train='train', dev='test', test='dev')
+    swapped = [dict(id=r['id'], split='test' if i == 0 else swapped[r['split']]) for i, r in enumerate(rows)]
+    with open(tmp_path/'splits.csv', 'w', newline='') as f:
+        w = csv.DictWriter(f, ['id', 'split'])
+        w.writeheader()
+        w.writerows(swapped)
+    code, out, _ = check(root, '--split-file', tmp_path/'splits.csv', '--out', tmp_path/'found')
+    assert code == 1 and 'speakers in two splits or more: 1' in out and 'train 0: train, test' in out
+
+
 def test_text_alone(tmp_path, check):
     def spoil(rows): rows[0].update(text='', audio='')
     root = corpus(tmp_path/'mine', spoil)

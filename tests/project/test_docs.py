@@ -17,7 +17,7 @@ import pytest
 from filelock import FileLock
 from tests.harness.meld_tree import make_tree
 from tamers.commands import AppConfig
-from tamers.config import AnalyzeConfig, TrainConfig
+from tamers.config import AnalyzeConfig, CheckConfig, TrainConfig
 from tamers.flags import parser
 from tamers.core import EMOTIONS
 from tamers.data.demo import demo_corpus
@@ -208,8 +208,8 @@ def shell(path): return re.findall(r'^```sh\n(.*?)^```', prose(path), re.M | re.
 @pytest.mark.parametrize('path', SOURCES, ids=lambda p: p.stem)
 def test_commands_and_flags_exist(path):
     "Each command in a block of shell code parses, and each flag in prose belongs to a command."
-    known = {flag for cls in (TrainConfig, AnalyzeConfig, PredictConfig, AppConfig) for a in parser(cls, 'x')._actions
-        for flag in a.option_strings}
+    known = {flag for cls in (TrainConfig, AnalyzeConfig, CheckConfig, PredictConfig, AppConfig)
+        for a in parser(cls, 'x')._actions for flag in a.option_strings}
     unknown = []
     for line in '\n'.join(shell(path)).splitlines():
         for command, flags in re.findall(r'(tamers-train|tamers-analyze)([^&|;#]*)', line):
