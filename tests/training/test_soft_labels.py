@@ -1,6 +1,8 @@
 "Training on what several raters said: the distribution is learnt, the majority alone makes a head sure."
+import csv
 from dataclasses import replace
 from pathlib import Path
+import numpy as np
 import pytest
 import torch
 from tamers.config import to_flags, TrainConfig
@@ -9,6 +11,7 @@ from tamers.model.checkpoint import load_checkpoint
 from tamers.prediction.recognizer import load
 from tamers.runs import launch_processes
 from tamers.store.features import soft_labels
+from tamers.training.folds import train_folds
 from tamers.training.run import train
 
 LINES = dict(up=('What a lovely day it is.', 'anger:3 joy:7'), down=('I will never forgive you.', 'anger:7 joy:3'))
@@ -64,3 +67,18 @@ def test_two_processes_learn_what_one_does(cfg, tmp_path, capfd):
         capfd.readouterr().err)
     a, b = (load_checkpoint(path) for path in (train(cfg)['last'], tmp_path/'two'/'last.pt'))
     for k in a.model: assert torch.allclose(a.model[k], b.model[k], atol=1e-3), k
+
+
+@pytest.mark.parametrize('soft', (True, False))
+def test_folds_learn_from_the_votes_of_their_own_rows(cfg, tmp_path, soft):
+    "The rows are in no order, so that the votes of others would teach nothing."
+    table = Path(cfg.root)
+    head, *rows = table.read_text().splitlines()
+    rows = [row.rsplit(',', 1)[0] for row in rows]
+    np.random.default_rng(0).shuffle(rows)
+    table.write_text('\n'.join(['text,votes', *rows]) + '\n')
+    train_folds(replace(cfg, folds='2', split_by='random', epochs=30, soft_labels=soft), processes=1,
+                say=lambda *_: None)
+    with open(tmp_path/'run'/'out-of-fold.csv', newline='') as f: rows = list(csv.DictReader(f))
+    sure = [max(float(row['anger']), float(row['joy'])) for row in rows]
+    assert len(sure) == 100 and (max(sure) < .8 and min(sure) > .6 if soft else min(sure) > .9)
