@@ -60,7 +60,8 @@ def take(split: Split, rows: list[int]) -> Split:
     number = torch.tensor(rows, dtype=torch.long)
     features = StoredFeatures(*next(split.features.batches([number])))
     utterances = [split.utterances[i] for i in rows]
-    return replace(split, utterances=utterances, features=features, labels=split.labels[number])
+    soft = None if split.soft is None else split.soft[number]
+    return replace(split, utterances=utterances, features=features, labels=split.labels[number], soft=soft)
 
 # %% ../../nbs/6_training/9_folds.ipynb #eb01d7d4
 def unit_of(

@@ -85,7 +85,6 @@ def prepare_data(
     train, dev = read_splits(reader, encoders, ('train', 'dev'), store=cfg.store, ready=ready)
     if absent := [name for name, n in zip(train.classes, train.counts) if not n]:
         say(f"train has no rows of {', '.join(absent)}: the model learns never to answer so")
-    train, dev = choose_labels((train, dev), cfg.soft_labels, say)
     return train, dev, encoders, read[0]
 
 # %% ../../nbs/6_training/7_run.ipynb #593a8e2a
@@ -381,7 +380,7 @@ def fit_head(
 ) -> None:
     "Train a head on splits that are ready: best.pt with its temperature, last.pt, the log, and a sample of dev."
     ckpt = load_checkpoint(cfg.load_checkpoint) if cfg.load_checkpoint else None
-    train, dev, voices = know_voices(cfg, train, dev, say)
+    train, dev, voices = know_voices(cfg, *choose_labels((train, dev), cfg.soft_labels, say), say)
     trainer, args = make_trainer(cfg, acc, train, dev, encoders)
     run = Run(cfg=cfg, trainer=trainer, model_args=args, encoders=encoders, dealt=dealt, voices=voices)
     if ckpt: run.resume(ckpt, typed, say)
