@@ -14,10 +14,11 @@ from ..config import TransferConfig
 from ..runs import make_accelerator, new_run_folder
 from ..data.corpus import some
 from ..data.partition import default_by, folds, hold_out, read_partition, together, write_partition
-from ..store.features import Split, StoredFeatures
+from ..store.features import soft_labels, Split, StoredFeatures
 from ..measure.scores import SCORES
 from ..measure.intervals import score_intervals
 from ..training.folds import Answers, check_train, drawn_by, read_whole, scores_of, take, train_parts
+from ..training.folds import VOICES_KNOWN
 from .maps import new_axes
 from .charts import save_figure
 
@@ -61,7 +62,7 @@ def one_table(corpora: dict[str, Split]) -> tuple[Split, np.ndarray]:
     labels = torch.tensor([classes.index(u.label) for u in utterances])
     kinds = ([getattr(part.features, kind) for part in parts] for kind in ('audio', 'text'))
     features = StoredFeatures(*(None if x[0] is None else torch.cat(x) for x in kinds))
-    return Split(utterances, features, labels, classes), np.array(of)
+    return Split(utterances, features, labels, classes, soft_labels(utterances, labels, classes)), np.array(of)
 
 # %% ../../nbs/7_evaluation/9_transfer.ipynb #24d9df35
 def fill(n: int, rows: np.ndarray, splits) -> list[str]:
@@ -213,9 +214,11 @@ def transfer(
         answers = train_parts(table, encoders, [(settings(p), p.splits) for p in parts], out, processes)
         cells = score_cells(table, of, answered(parts, answers, of), cfg.split_by)
         facts = dict(corpora=roots, classes=list(table.classes), rows=counts, chance=1 / len(table.classes))
+        if cfg.normalise == 'speaker': facts['voices'] = VOICES_KNOWN.format(cfg.known)
         files = write_cells(out, facts, cells)
         if cfg.figures: files.append(save_figure(out/'transfer.png', lambda: plot_matrix(cells, facts['chance'])))
     say(f"\nUAR in %, 95 % interval by {cells[0]['interval_of']}; chance is {100 * facts['chance']:.1f}. "
         f"The diagonal is of other speakers of the same corpus.\n\n{matrix_text(cells)}\n")
+    if 'voices' in facts: say(facts['voices'])
     say('\n'.join(f'written: {p}' for p in files))
     return dict(facts, cells=cells, out=out)

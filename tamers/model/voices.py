@@ -102,6 +102,24 @@ def set_aside(
         if len(order): chosen[speaker] = sorted(own[i] for i in order.tolist())
     return chosen
 
+# %% ../../nbs/4_model/6_voices.ipynb #69a088aa
+@patch
+def out_of_halves(self: Voices,
+    split: Split,
+    known: int,     # clips of the other half, at most, that make the voice of a new speaker
+    seed: int = 0,
+) -> Split:
+    "A split without the voices of its speakers; those who are not known are heard in the other half of their clips."
+    x, g = split.features.audio.float(), torch.Generator().manual_seed(seed)
+    heard = x.clone()
+    for speaker, rows in sorted(spoken(split.utterances).items()):
+        mixed = [rows[i] for i in torch.randperm(len(rows), generator=g).tolist()]
+        for mine, others in ((mixed[::2], mixed[1::2]), (mixed[1::2], mixed[::2])):
+            voice, near = self.speakers.get(speaker), others[:known]
+            if voice is None and near: voice = self.meet(x[near])
+            heard[mine] = self.without(x[mine], voice)
+    return replace(split, features=replace(split.features, audio=heard))
+
 # %% ../../nbs/4_model/6_voices.ipynb #6f456423
 @patch
 def state(self: Voices) -> dict:

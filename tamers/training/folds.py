@@ -26,6 +26,7 @@ from ..store.features import Split, StoredFeatures
 from ..store.splits import read_splits
 from ..model.checkpoint import load_checkpoint
 from ..model.losses import objective_of
+from ..model.voices import voices_of
 from ..measure.scores import SCORES, scores_from_confusion
 from ..measure.intervals import limits, resample_confusions, run_confusions, score_intervals
 from ..measure.groups import units
@@ -35,9 +36,9 @@ from .run import encoders_of, fit_head, reader_of
 from .seeds import check_alone, next_step
 
 # %% auto #0
-__all__ = ['HELD', 'SHOWN', 'read_whole', 'take', 'unit_of', 'parse_folds', 'deal_folds', 'without_fold', 'check_train',
-           'Answers', 'part_splits', 'dealt_rows', 'train_part', 'receive', 'train_received', 'others', 'cores',
-           'train_parts', 'join', 'scores_of', 'drawn_by', 'score_folds', 'fold_table', 'price_of_random',
+__all__ = ['HELD', 'SHOWN', 'VOICES_KNOWN', 'read_whole', 'take', 'unit_of', 'parse_folds', 'deal_folds', 'without_fold',
+           'check_train', 'Answers', 'part_splits', 'dealt_rows', 'train_part', 'receive', 'train_received', 'others',
+           'cores', 'train_parts', 'join', 'scores_of', 'drawn_by', 'score_folds', 'fold_table', 'price_of_random',
            'price_lines', 'fold_folders', 'keep_folds', 'write_answers', 'cross_validate', 'write_scores',
            'check_folds', 'train_folds', 'cross_validate_twice', 'closing_lines']
 
@@ -154,6 +155,7 @@ def train_part(
     with few_threads(acc.device, 1), redirect_stderr(io.StringIO()):   # no bars of epochs
         if step: fit_head(step, acc, train, dev, encoders, say=lambda *_: None, dealt=dealt_rows(whole, splits, unused))
         best = load_checkpoint(Path(cfg.save_path)/'best.pt')
+        if best.voices: test = voices_of(best).out_of_halves(test, cfg.known, cfg.seed)
         objective = objective_of(best.config, torch.tensor(best.train_counts), pairs=len(encoders) == 2)
         e = evaluate(best.build().to(acc.device), test.features, test.labels, batch_size=cfg.batch_size,
                      objective=replace(objective, contrastive_weight=0.), classes=test.classes)
@@ -264,6 +266,7 @@ def score_folds(
 
 # %% ../../nbs/6_training/9_folds.ipynb #914e7b1f
 SHOWN = ('accuracy', 'uar', 'weighted_f1')
+VOICES_KNOWN = 'voices: a clip of a new speaker is judged knowing at most {} other clips of hers, never itself'
 
 def fold_table(s: dict) -> str:
     "The scores of `score_folds` as a readable table."
@@ -277,7 +280,7 @@ def fold_table(s: dict) -> str:
     head = ('', 'rows', [SCORES[k] for k in SHOWN], 'lacks')
     lines = [f"{name:{wide}}{n:>6}" + ''.join(f'{cell:>17}' for cell in cells) + f'  {last}'
              for name, n, cells, last in (head, *rows)]
-    return '\n'.join(map(str.rstrip, lines))
+    return '\n'.join(map(str.rstrip, [*lines, s.get('voices', '')])).rstrip()
 
 # %% ../../nbs/6_training/9_folds.ipynb #6850e594
 def price_of_random(
@@ -350,6 +353,7 @@ def cross_validate(
     write_answers(folder/'out-of-fold.csv', whole, names, answers)
     scores = score_folds(whole, found, answers, by)
     scores['root'] = cfg.root or 'the demo corpus (made speech)'
+    if cfg.normalise == 'speaker': scores['voices'] = VOICES_KNOWN.format(cfg.known)
     write_scores(folder, scores)
     return scores, answers
 

@@ -33,8 +33,8 @@ def parse_seeds(
 
 # %% ../../nbs/6_training/8_seeds.ipynb #22be61cc
 ELSEWHERE = {
-    'seed', 'seeds', 'folds', 'price', 'recipe', 'save_path', 'overwrite', 'load_checkpoint', 'device', 'use_multi_gpu',
-    'num_workers', 'prefetch_factor', 'pin_memory', 'encode_batch_size', 'store', 'store_path',
+    'seed', 'seeds', 'folds', 'price', 'known', 'recipe', 'save_path', 'overwrite', 'load_checkpoint', 'device',
+    'use_multi_gpu', 'num_workers', 'prefetch_factor', 'pin_memory', 'encode_batch_size', 'store', 'store_path',
     'metrics_log', 'log_eval_per_class', 'train_metrics_every', 'train_metrics_batches'}
 
 def check_same(path: Path, ckpt: Checkpoint, cfg: TrainConfig) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile as sf
@@ -14,11 +15,14 @@ import torch
 from tamers import commands
 from tamers.config import AnalyzeConfig, TrainConfig, to_flags
 from tamers.core import EMOTIONS, TamersError
+from tamers.data.corpus import Utterance
 from tamers.data.partition import folds
 from tamers.evaluation.analyze import analyze
 from tamers.model.checkpoint import load_checkpoint
-from tamers.runs import make_accelerator
-from tamers.training.folds import part_splits, price_lines, price_of_random, read_whole, train_folds
+from tamers.runs import make_accelerator, shipped_checkpoint
+from tamers.store.features import Split, StoredFeatures
+from tamers.training.folds import cross_validate, fold_table, part_splits, price_lines, price_of_random, read_whole
+from tamers.training.folds import train_folds
 
 QUIET = dict(say=lambda *_: None)
 
@@ -275,3 +279,26 @@ def test_rows_without_a_fold_are_left_out_when_asked(spoken, tmp_path):
         train_folds(replace(cfg, skip_bad=True, folds=str(tmp_path/'other.csv'), save_path=str(tmp_path/'no')), **QUIET)
     with pytest.raises(TamersError, match='no folds; name a table'):
         train_folds(replace(cfg, folds=str(tmp_path), save_path=str(tmp_path/'no')), **QUIET)
+
+
+def heard(known, folder):
+    "Accuracy out of folds by speaker where each voice lies far from the others, and both classes near each other."
+    rng = np.random.default_rng(0)
+    label, speaker = np.arange(240) % 2, np.arange(240) // 40
+    place = rng.normal(size=(6, 8)) * 5
+    audio = torch.tensor(place[speaker] + .7 * rng.normal(size=(240, 8)), dtype=torch.float32)
+    audio[:, 0] += 3. * torch.tensor(label)
+    us = [Utterance(f'u{i:03}', 'train', '', 'ab'[c], None, f's{s}') for i, (c, s) in enumerate(zip(label, speaker))]
+    whole = Split(us, StoredFeatures(audio, None), torch.tensor(label), ('a', 'b'))
+    spec = load_checkpoint(shipped_checkpoint()).encoders['audio']['spec']
+    encoder = SimpleNamespace(spec=spec, name='made', revision=None, pooling=spec['pooling'])
+    cfg = TrainConfig(save_path=str(folder), modality='audio', normalise='speaker', known=known, epochs=6,
+                      batch_size=20, device='cpu', num_workers=0)
+    scores, _ = cross_validate(whole, dict(audio=encoder), cfg, folds(us, 2), 'speaker', processes=1)
+    return scores
+
+
+def test_a_voice_is_known_by_other_clips_of_its_speaker(tmp_path):
+    nobody, some = heard(0, tmp_path/'nobody'), heard(10, tmp_path/'some')
+    assert some['scores']['accuracy'] > .85 > .7 > nobody['scores']['accuracy']
+    assert 'at most 10 other clips' in fold_table(some) and 'voices' not in fold_table(dict(some, voices=''))
