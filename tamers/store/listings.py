@@ -89,7 +89,7 @@ def plain_label(fields: dict, labels: Labels = Labels(EMOTIONS)) -> tuple[str | 
     label = labels(str(name))
     if label in labels.classes: return label, ''
     if not label: return None, f'label {cut(str(name))!r} is left out by the label map'
-    return None, f'label {cut(str(name))!r} is no class.{did_you_mean(name, labels.classes)}'
+    return None, f'label {cut(str(name))!r} is none of --classes.{did_you_mean(name, labels.classes)}'
 
 # %% ../../nbs/3_store/5_listings.ipynb #18c08ef0
 def settled(labels: Labels) -> Labels:

@@ -12,20 +12,23 @@ from ..core import cut, EMOTIONS, TamersError
 from ..data.audio import Clip
 from ..data.corpus import some
 from ..data.tables import check_file, decode_text, list_files
+from ..data.layouts import ALIASES
 
 # %% auto #0
 __all__ = ['SHARDS', 'COMPANIONS', 'MOST_NAMES', 'FIELD_NAMES', 'CLIP_ENDINGS', 'MOST_BYTES', 'HARMLESS', 'TIMES', 'STAMPS',
-           'is_remote', 'is_pattern', 'is_shard', 'is_parquet', 'shown', 'expand_braces', 'find_shards', 'Record',
-           'field_of', 'flatten', 'tar_records', 'parquet_records', 'read_shard', 'stamp']
+           'is_remote', 'is_pattern', 'is_shard', 'is_parquet', 'is_arrow', 'shown', 'expand_braces', 'on_hub',
+           'find_shards', 'Record', 'field_of', 'flatten', 'tar_records', 'parquet_records', 'arrow_records',
+           'read_shard', 'stamp']
 
 # %% ../../nbs/3_store/3_shards.ipynb #32b52e4c
-SHARDS = ('.tar', '.tar.gz', '.tgz', '.parquet')
+SHARDS = ('.tar', '.tar.gz', '.tgz', '.parquet', '.arrow')
 COMPANIONS = ('', '.md', '.txt', '.json', '.yaml', '.yml')  # endings of what may lie beside shards
 
 def is_remote(url: str) -> bool: return '://' in url
 def is_pattern(url: str) -> bool: return bool(set('*[') & set(url))
 def is_shard(url: str) -> bool: return shown(url).lower().endswith(SHARDS)
 def is_parquet(url: str) -> bool: return shown(url).lower().endswith('.parquet')
+def is_arrow(url: str) -> bool: return shown(url).lower().endswith('.arrow')
 
 def shown(url: str) -> str:
     "A URL without the parts that may be secret; a path as it is."
@@ -85,19 +88,26 @@ def _in_folder(root: Path) -> list[str]:
     "The shards in a folder and below; none if it holds other things as well."
     names = ['/'.join((*parts, name)) for parts, name in list_files(root) if not name.startswith('.')]
     others = [n for n in names if not is_shard(n) and os.path.splitext(n)[1].lower() not in COMPANIONS]
-    return [] if others else [str(root/n) for n in sorted(names) if is_shard(n)]
+    kept = [n for n in sorted(names) if is_shard(n) and not n.rpartition('/')[2].startswith('cache-')]
+    return [] if others else [str(root/n) for n in kept]
+
+# %% ../../nbs/3_store/3_shards.ipynb #fc543f2b
+def on_hub(root: str) -> str:
+    "The pattern that `hf:owner/name` stands for; any other root as it is."
+    if not (found := re.fullmatch(r'hf:([\w.-]+/[\w.-]+)', root)): return root
+    return f'hf://datasets/{found[1]}@~parquet/**/*.parquet'
 
 # %% ../../nbs/3_store/3_shards.ipynb #6fa99645
 def find_shards(
     root: str | Path,     # a shard, a folder of shards, a pattern, or a URL
 ) -> list[str] | None:    # None: not a corpus of shards
     "The shards of a corpus in a fixed order; `TamersError` if a pattern matches nothing or a package is missing."
-    root = os.path.expanduser(str(root))
+    root = on_hub(os.path.expanduser(str(root)))
     if not is_remote(root) and os.path.isdir(root): shards = _in_folder(Path(root))
     elif not is_remote(root) and os.path.exists(root): shards = [root] if is_shard(root) else []
     elif is_remote(root) or is_pattern(root) or '{' in root: shards = _expand(root)
     else: return None
-    if any(map(is_parquet, shards)):
+    if any(is_parquet(s) or is_arrow(s) for s in shards):
         with _named(root): import pyarrow.parquet  # noqa: F401, only to know at once whether it is there
     return shards or None
 
@@ -126,10 +136,7 @@ class Record:
     def clip(self): return Clip(self.id, self.data)
 
 # %% ../../nbs/3_store/3_shards.ipynb #79f4f493
-FIELD_NAMES = dict(
-    id=('id',), split=('split',), label=('label', 'emotion'), speaker=('speaker', 'speaker_id'),
-    dialogue=('dialogue', 'dialogue_id'), turn=('turn', 'turn_id'),
-    text=('text', 'transcript', 'transcription', 'sentence', 'utterance'))
+FIELD_NAMES = {what: names for what, names in ALIASES.items() if what != 'audio'}
 
 def field_of(fields: dict, what: str):
     "The value of the first field that has one of the names of `what`; None if there is none."
@@ -241,24 +248,57 @@ def _rows_at_once(footer, columns: list[str]) -> int:
     largest = max((part.total_uncompressed_size for part in parts), default=0)
     return min(16, max(1, MOST_BYTES['clip'] // max(1, largest)))
 
+# %% ../../nbs/3_store/3_shards.ipynb #e315d420
+def _record_of(row: dict, n: int, audio: str, names: dict) -> Record:
+    "The record of the row `n` of a table; `audio`: its column of clips."
+    clip, most = row.pop(audio) or {}, MOST_BYTES['clip']
+    for column, classes in names.items():
+        if row[column] in range(len(classes)): row[column] = classes[row[column]]
+    fields, data = flatten(row), clip.get('bytes') or b''
+    record = Record(str(field_of(fields, 'id') or clip.get('path') or f'row{n}'), data, fields)
+    if len(data) > most:
+        record.data, record.fault = b'', f'the clip is too large: {len(data)} bytes, and {most} are allowed'
+    return record
+
 # %% ../../nbs/3_store/3_shards.ipynb #521a1f8e
 def parquet_records(file):
     "The records of a table with a column of clips."
     import pyarrow.parquet as pq
     table = pq.ParquetFile(file, buffer_size=2**20)
     audio, columns = _columns(table.schema_arrow)
-    names, n, most = _class_names(table.schema_arrow, columns), 0, MOST_BYTES['clip']
-    at_once = _rows_at_once(table.metadata, [audio, *columns])
-    for batch in table.iter_batches(at_once, columns=[audio, *columns], use_threads=False):
-        for row in batch.to_pylist():
-            clip, n = row.pop(audio) or {}, n + 1
-            for column, classes in names.items():
-                if row[column] in range(len(classes)): row[column] = classes[row[column]]
-            fields, data = flatten(row), clip.get('bytes') or b''
-            record = Record(str(field_of(fields, 'id') or clip.get('path') or f'row{n}'), data, fields)
-            if len(data) > most:
-                record.data, record.fault = b'', f'the clip is too large: {len(data)} bytes, and {most} are allowed'
-            yield record
+    names, at_once = _class_names(table.schema_arrow, columns), _rows_at_once(table.metadata, [audio, *columns])
+    batches = table.iter_batches(at_once, columns=[audio, *columns], use_threads=False)
+    rows = (row for batch in batches for row in batch.to_pylist())
+    for n, row in enumerate(rows, 1): yield _record_of(row, n, audio, names)
+
+# %% ../../nbs/3_store/3_shards.ipynb #3f7a0a3d
+def _is_packed(header: bytes) -> bool:
+    "Whether the header of a record batch names a compression of its buffers."
+    def number(at, n=2, signed=False): return int.from_bytes(header[at:at + n], 'little', signed=signed)
+    def follow(at): return at + number(at, 4)
+    def part(table, i):   # where part i of a table is; 0: it has none
+        parts = table - number(table, 4, signed=True)
+        offset = number(parts + 4 + 2 * i) if 4 + 2 * i < number(parts) else 0
+        return offset and table + offset
+    return bool(part(follow(part(follow(0), 2)), 3))
+
+def arrow_records(file):
+    "The records of a table as `datasets` keeps it on a disk."
+    import pyarrow as pa
+    messages = pa.ipc.MessageReader.open_stream(file)
+    first = messages.read_next_message()
+    if first.type != 'schema': raise TamersError(f'begins with a {first.type}, not with a schema; fetch it again')
+    schema = pa.ipc.read_schema(first)   # which would die of anything else
+    (audio, columns), n = _columns(schema), 0
+    names = _class_names(schema, columns)
+    for message in messages:
+        if message.type != 'record batch' or _is_packed(message.metadata.to_pybytes()):
+            raise TamersError('its batches are packed, or share dictionaries, as those of datasets do not; '
+                              'write it again with save_to_disk, or as parquet')
+        batch = pa.ipc.read_record_batch(message, schema).select([audio, *columns])
+        batch.validate(full=True)
+        for start in range(0, len(batch), 16):
+            for n, row in enumerate(batch.slice(start, 16).to_pylist(), n + 1): yield _record_of(row, n, audio, names)
 
 # %% ../../nbs/3_store/3_shards.ipynb #d331a187
 @contextmanager
@@ -286,7 +326,8 @@ def _gives_pieces(f) -> bool:
 def read_shard(url: str):
     "Yield the records of a shard as it is read; `TamersError` where it cannot be read any further."
     with _named(url), _open(url) as f:
-        yield from (parquet_records if is_parquet(url) else tar_records)(f)
+        if is_arrow(url): yield from arrow_records(f)
+        else: yield from (parquet_records if is_parquet(url) else tar_records)(f)
 
 # %% ../../nbs/3_store/3_shards.ipynb #e312ed8b
 STAMPS = ('size', 'mtime', 'ETag', 'etag', 'Last-Modified', 'LastModified', 'blob_id')

@@ -518,7 +518,7 @@ def test_labels_texts_and_strictness(tmp_path):
     files = {'train.tar': samples(2) | odd, 'dev.tar': samples(2, 5)}
     corpus = corpus_of(tmp_path, files)
     reasons = {id: reason for _, id, reason in corpus.left_out}
-    assert reasons['a'] == "label 'happy' is no class." and reasons['b'] == 'no label'
+    assert reasons['a'] == "label 'happy' is none of --classes." and reasons['b'] == 'no label'
     assert reasons['c'] == 'no transcript' and 'cannot be decoded' in reasons['d'] and len(reasons) == 4
     assert [u.text for u in corpus.utterances if u.id == 'e'] == ['it’s me']
     listings = run(find_shards(tmp_path / 'c'), tmp_path / 'l')
