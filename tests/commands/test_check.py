@@ -110,6 +110,17 @@ def test_wrong_labels_after_training(tmp_path, check):
     assert page.count('<audio') == 1 and not (tmp_path/'found'/'odd.csv').exists()
 
 
+@pytest.mark.parametrize('modality', ['both', 'audio'])
+def test_answers_of_real_folds_are_read(modality, tmp_path, check):
+    "What tamers-train --folds writes is what --after reads, also of a corpus whose ids recur."
+    def recur(rows): [row.update(id=row['id'].replace('u30', 'u0')) for row in rows]
+    root = corpus(tmp_path/'mine', recur)
+    commands.tamers_train(['--root', str(root), '--folds', '2', '--epochs', '1', '--modality', modality, '--device',
+                           'cpu', '--num-workers', '0', '--no-price', '--save-path', str(tmp_path/'run')])
+    code, out, err = check(root, '--after', tmp_path/'run', '--out', tmp_path/'found')
+    assert code in (0, 1) and err == '' and 'Of 44 answers out of fold' in out
+
+
 def test_nothing_is_suspected_where_heads_agree(tmp_path, check):
     root = corpus(tmp_path/'mine')
     code, out, _ = check(root, '--after', folds(tmp_path/'run', root, near=.5))

@@ -12,7 +12,7 @@ from tamers import commands
 getattr(commands, sys.argv[1])(sys.argv[2:])
 """
 
-COMMANDS = ('train', 'analyze', 'compare', 'search', 'predict', 'app')
+COMMANDS = ('train', 'analyze', 'compare', 'check', 'search', 'predict', 'app')
 
 
 def light(command, *flags, cwd=None):
@@ -40,6 +40,8 @@ def test_help_needs_no_torch(command):
     ('analyze', ['--splt', 'dev'], 'Did you mean --split?'),
     ('compare', ['gone', 'gone'], 'gone: no such checkpoint'),
     ('compare', ['mini', 'mini', '--resamples', '1'], '--resamples 1: must be at least 100'),
+    ('check', ['gone'], 'gone: no such file or folder'),
+    ('check', ['--aftr', 'x'], '--aftr: no such flag. Did you mean --after?'),
     ('search', ['hello', '--checkpoint', 'gone.pt'], 'gone.pt: no such checkpoint'),
     ('search', ['hello', '--top', '0'], '--top 0: must be at least 1'),
     ('predict', ['--txt', 'hi'], '--txt: no such flag. Did you mean --text?'),
