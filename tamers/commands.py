@@ -113,7 +113,7 @@ def parse(
 def check_root(root: str | None) -> None:
     "Raise `TamersError` if the corpus that is named is not there; shards on the web and patterns are left to later."
     from tamers.data.load import find_corpus
-    if root is None or '://' in root or set('*[{') & set(root): return
+    if root is None or '://' in root or root.startswith('hf:') or set('*[{') & set(root): return
     path = Path(root).expanduser()
     if not path.exists(): find_corpus(path)
 

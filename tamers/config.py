@@ -32,8 +32,8 @@ BOUNDS = dict(ge=('at least', operator.ge), gt=('above', operator.gt),
 @dataclass(kw_only=True)
 class DataOptions:
     "data"
-    root: str | None = opt(None, 'folder of MELD, folder or file of a manifest, webdataset tars or parquet files '
-        '(folder, glob, URL); none: the embedded demo corpus (made speech)')
+    root: str | None = opt(None, 'folder of MELD, folder or file of a manifest, a folder of save_to_disk, webdataset '
+        'tars or parquet files (folder, glob, URL, hf:owner/name); none: the embedded demo corpus (made speech)')
     skip_bad: bool | None = opt(None, 'leave out broken rows and name them; default: yes for MELD, no for a manifest')
     allow_outside: bool = opt(False, 'let a manifest name clips outside its folder: absolute paths, or ..')
     weak_labels: bool = opt(False, 'EmoNet-Voice: take the weaker emotions of its mapping, too (see emonet)')
