@@ -99,7 +99,8 @@ class ModelOptions:
     modality: Literal['both', 'audio', 'text'] = opt('both', 'train on both modalities or on one alone')
     normalise: Literal['speaker', 'corpus', 'none'] = opt('corpus',
         'whose mean and deviation standardise the audio; none: neither audio nor text is standardised')
-    known: int = opt(10, 'clips that make the voice of a new speaker who is scored (--normalise speaker, in folds)', ge=0)
+    known: int = opt(10, 'clips that make the voice of a new speaker who is scored (in folds, --normalise speaker)',
+        ge=0)
     fusion: Literal['concat', 'gated', 'attention'] = opt('concat',
         'how the classifier sees both: side by side, through a gate, or by attention over their tokens')
     fusion_shared_dim: int = opt(256, 'dimensions of the shared space', ge=1)
