@@ -12,8 +12,9 @@ import seaborn as sns
 from ..core import alone_in, atomic_path, csv_cell, TamersError
 from ..config import TransferConfig
 from ..runs import make_accelerator, new_run_folder
-from ..data.corpus import some
-from ..data.partition import default_by, folds, hold_out, read_partition, together, write_partition
+from ..data.corpus import some, Utterance
+from ..data.partition import default_by, folds, hold_out, known, read_partition, SPLIT_BY, together
+from ..data.partition import write_partition
 from ..store.features import soft_labels, Split, StoredFeatures
 from ..measure.scores import SCORES
 from ..measure.intervals import score_intervals
@@ -23,9 +24,9 @@ from .maps import new_axes
 from .charts import save_figure
 
 # %% auto #0
-__all__ = ['ALL_OTHERS', 'corpus_names', 'shared_classes', 'one_table', 'fill', 'learn_on', 'within', 'Part', 'plan', 'answered',
-           'score_cells', 'lines_of', 'matrix_text', 'plot_matrix', 'keep_rows', 'write_cells', 'read_corpora',
-           'transfer']
+__all__ = ['ALL_OTHERS', 'corpus_names', 'shared_classes', 'one_table', 'fill', 'learn_on', 'two_of', 'within', 'Part', 'plan',
+           'answered', 'score_cells', 'lines_of', 'matrix_text', 'plot_matrix', 'keep_rows', 'write_cells',
+           'read_corpora', 'transfer']
 
 # %% ../../nbs/7_evaluation/9_transfer.ipynb #179c414e
 def corpus_names(roots: list[str]) -> dict[str, str]:
@@ -78,10 +79,17 @@ def learn_on(table: Split, rows: np.ndarray, tested: np.ndarray, by: str | None,
     splits = np.where(held, 'dev', 'train').tolist() + ['test'] * len(tested)
     return fill(len(table.labels), np.concatenate([rows, tested]), splits)
 
+def two_of(utterances: list[Utterance]) -> str:
+    "The largest of SPLIT_BY of which all rows name one, and not all the same: two are enough for folds."
+    for by in SPLIT_BY[:-1]:
+        names = {known(u, by) for u in utterances}
+        if None not in names and len(names) > 1: return by
+    return 'random'
+
 def within(table: Split, rows: np.ndarray, by: str | None, seed: int) -> list[list[str]]:
     "Splits of up to five folds of one corpus; where it has fewer speakers, one is left out at a time."
     utterances = [table.utterances[i] for i in rows]
-    by = by or default_by(utterances)[0]
+    by = by or two_of(utterances)
     found = folds(utterances, min(5, len(set(together(utterances, by)))), by, seed)
     check_train(utterances, found)
     return [fill(len(table.labels), rows, f['splits']) for f in found]
