@@ -18,7 +18,8 @@ WINGS = {'1_data': '1 Data', '2_encoders': '2 Encoders', '3_store': '3 Store', '
          '9_pages': '9 Pages'}
 SECTIONS = [('Begin', 'walk'), ('How to', 'howto/*'), ('What it learnt', 'gallery'), ('What it learnt', 'analysis/*'),
     ('Evidence', 'study'),
-            ('Evidence', 'speed'), ('Evidence', 'trust'), ('Encoders from scratch', 'mini/*'), ('Ground', '0[0-9]_*'),
+            ('Evidence', 'speed'), ('Evidence', 'trust'), ('Evidence', 'corpora'),
+            ('Encoders from scratch', 'mini/*'), ('Ground', '0[0-9]_*'),
             *((caption, f'{folder}/*') for folder, caption in WINGS.items()), ('Commands', '99_*'),
             ('Reference', 'api'), *(('Reference', f'api/{name}') for name in reference.wings())]
 
