@@ -67,7 +67,7 @@ EXAMPLES = {
   tamers-compare A B --root other-corpus""",
     'tamers-check': """examples:
   tamers-check my-folder                                rows, clips, splits and classes that deserve a look
-  tamers-check my-folder --json > odd.json              the same for a program
+  tamers-check my-folder --json                         the same for a program
   tamers-train --root my-folder --folds 5 --save-path folds
   tamers-check my-folder --after folds                  and labels that are probably wrong, to listen to
 

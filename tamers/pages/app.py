@@ -95,7 +95,9 @@ def examples_of(
     "The examples that come with a model, or those of the demo."
     own = model.path.parent/'examples'/'examples.csv'
     if not own.is_file(): rows = demo_examples(folder)
-    else: rows = [(clip, text, text or Path(clip).stem) for clip, text in zip(*columns_of(read_table(own), own))]
+    else:
+        clips, texts, _ = columns_of(read_table(own), own)
+        rows = [(clip, text, text or Path(clip).stem) for clip, text in zip(clips, texts)]
     found = {}
     for i, (clip, text, said) in enumerate(rows, 1):
         place = clip and str(shutil.copyfile(clip, folder/f'example {i}{Path(clip).suffix}'))

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/6_training/5_recipes.ipynb #dfe5301a
 from __future__ import annotations
-from ..core import did_you_mean, TamersError
+from ..core import cut, did_you_mean, TamersError
 from ..config import TrainConfig
 
 # %% auto #0
@@ -14,7 +14,8 @@ __all__ = ['PLAIN', 'RECIPES', 'recipe_settings', 'recipe']
 PLAIN = dict(  # every idea off; widths, dropout and the pace of training are ours
     audio_pooling=None, text_pooling=None, audio_layer=None, text_layer=None,
     context_turns=0, context_speakers=False, text_adapt='none',
-    modality='both', normalise='corpus', fusion='concat', fusion_shared_dim=256, fusion_dropout=.5,
+    modality='both', normalise='corpus', known=10, soft_labels=True,
+    fusion='concat', fusion_shared_dim=256, fusion_dropout=.5,
     fusion_hidden_mult=1., fusion_classifier_depth=1, modality_dropout=0.,
     contrastive='infonce', contrastive_weight=0., classification='ce', focal_gamma=2., adjust_tau=1.,
     label_smoothing=0., mixup=0., class_weight_gamma=0.,
@@ -58,7 +59,7 @@ def recipe_settings(
 ) -> dict:       # a copy
     "The settings of a recipe; `TamersError` for an unknown name."
     if name not in RECIPES:
-        raise TamersError(f"--recipe {name}: must be one of {', '.join(RECIPES)}.{did_you_mean(name, RECIPES)}")
+        raise TamersError(f"--recipe {cut(name)}: must be one of {', '.join(RECIPES)}.{did_you_mean(name, RECIPES)}")
     return dict(RECIPES[name])
 
 def recipe(

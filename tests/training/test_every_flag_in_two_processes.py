@@ -17,9 +17,10 @@ ELSEWHERE = {'seeds', 'load_checkpoint', 'recipe',           # ways to start a r
              'corpus', 'split_by', 'split_seed', 'split_file', # of folders without splits
              'text_layer',                                   # not with an adapted encoder
              'soft_labels',                                  # on, and the manifest has votes
+             'folds', 'price', 'known',                      # many heads, each in one process
              'modality', 'amp'}                              # both, and bfloat16, are what there is to see
 EVERY = dict(classes=','.join(reversed(EMOTIONS)), label_map='ekman', skip_bad=True, allow_outside=True,
-    num_workers=1, prefetch_factor=3, pin_memory=False, device='cpu',
+    num_workers=1, prefetch_factor=3, pin_memory=False, device='cpu', normalise='speaker',
     audio_pooling='mean', text_pooling='mean', audio_layer=1, context_turns=1, context_speakers=True,
     audio_buckets=True, encode_batch_size=4, text_adapt='lora', text_adapt_layers=1, text_adapt_epochs=1,
     text_adapt_lr=1e-4, text_adapt_batch_size=8, lora_rank=2, fusion='gated', fusion_shared_dim=32, fusion_dropout=0.,
