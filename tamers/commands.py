@@ -68,9 +68,9 @@ EXAMPLES = {
     'tamers-check': """examples:
   tamers-check my-folder                                rows, clips, splits and classes that deserve a look
   tamers-check my-folder --json                         the same for a program
-  tamers-train --root my-folder --folds 5 --save-path folds
   tamers-check my-folder --after folds                  and labels that are probably wrong, to listen to
 
+The folder folds is that of `tamers-train --root my-folder --folds 5 --save-path folds`.
 Nothing of the corpus is changed. Exit code 0: nothing is odd; 1: something is; 2: it could not be checked.""",
     'tamers-transfer': """examples:
   tamers-transfer RAVDESS TESS nEMO --modality audio    a matrix: learnt on each, tested on each
